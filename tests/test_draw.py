@@ -134,11 +134,17 @@ def test_size_that_does_not_fit():
     with pytest.raises(ValueError, match='too small'): draw(stem, (9, 9, 3))
 
 
-def test_shown_once_as_one_image():
-    from IPython.core.formatters import DisplayFormatter
-    data, meta = DisplayFormatter().format(draw(figure_1))
-    assert sorted(data) == ['image/png', 'text/plain'] and data['image/png'].startswith('iVBORw0KGgo')
-    assert meta['image/png']['width'] < 400
+@pytest.mark.parametrize('before', ['', 'import matplotlib.pyplot', '%matplotlib inline'])
+def test_shown_once_as_one_small_image(before):
+    pytest.importorskip('ipykernel')
+    nbformat, nbclient = pytest.importorskip('nbformat'), pytest.importorskip('nbclient')
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(
+        f'{before}\nfrom inception_repro.draw import draw\nfrom inception_repro.graph import figure_1\ndraw(figure_1)')])
+    nbclient.NotebookClient(nb).execute()
+    output, = nb.cells[0].outputs
+    assert sorted(output.data) == ['image/png', 'text/plain']
+    assert output.data['image/png'].startswith('iVBORw0KGgo') and len(output.data['image/png']) < 20_000
+    assert output.metadata['image/png']['width'] < 400
 
 
 def test_light_imports():
