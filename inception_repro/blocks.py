@@ -25,12 +25,12 @@ inception_b = concat(
     [conv(192), conv(192, (1, 7)), conv(224, (7, 1)), conv(224, (1, 7)), conv(256, (7, 1))],
     name='Inception-B')
 
-# %% ../nbs/04_blocks.ipynb #2c086944
+# %% ../nbs/04_blocks.ipynb #120f27d5
 inception_c = concat(
     [avgpool(), conv(256)],
     [conv(256)],
     [conv(384), concat([conv(256, (1, 3))], [conv(256, (3, 1))])],
-    [conv(384), conv(448, (1, 3)), conv(512, (3, 1)), concat([conv(256, (3, 1))], [conv(256, (1, 3))])],
+    [conv(384), conv(448, (1, 3)), conv(512, (3, 1)), concat([conv(256, (1, 3))], [conv(256, (3, 1))])],
     name='Inception-C')
 
 # %% ../nbs/04_blocks.ipynb #104d35aa
