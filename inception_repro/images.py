@@ -16,7 +16,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 # %% auto #0
-__all__ = ['FORMAT', 'Listing', 'list_images', 'decode', 'report', 'digest', 'cached']
+__all__ = ['FORMAT', 'Listing', 'list_images', 'decode', 'read', 'report', 'digest', 'cached']
 
 # %% ../nbs/11_images.ipynb #3531e2c9
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def list_images(root, # Folder with `train` and `val` (or `valid`)
     pairs = lambda found, n: tuple((p, i) for i, c in enumerate(names) for p in found[c][:n])
     return Listing(root, names, pairs(train, per_class), pairs(valid, valid_per_class))
 
-# %% ../nbs/11_images.ipynb #acfd3cb1
+# %% ../nbs/11_images.ipynb #0083750e
 def decode(path, # An image in any format and mode that Pillow reads
            size, # Side of the result, pixels
            box=lambda aspect: (0., 0., 1., 1.), # Top, left, height, width of the part to take, as fractions, given the aspect
@@ -130,10 +130,10 @@ def decode(path, # An image in any format and mode that Pillow reads
                                       box=(left * x, top * y, min(1., left + w) * x, min(1., top + h) * y))
         return np.asarray(im).transpose(2, 0, 1), wh
 
-def _try(path, size, **kwargs):
-    "`decode`, or the reason why not"
+def read(path, size, box=lambda aspect: (0., 0., 1., 1.)):
+    "`decode`, or the reason why not: pixels, (width, height), reason; an image of one row or column has both"
     try:
-        x, wh = decode(path, size, **kwargs)
+        x, wh = decode(path, size, box)
         return x, wh, f'only {wh[0]}x{wh[1]} pixels' if min(wh) < 2 else None
     except UnidentifiedImageError: return None, None, 'not an image'
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e: return None, None, f'unreadable ({e})'
@@ -148,7 +148,7 @@ def report(bad, # (path, reason) of every image that is bad
     first = '; '.join(f'{p}: {why}' for p, why in bad[:3])
     warnings.warn(f"{len(bad)} of {total} images in {root} are bad: {first}{'; ...' if len(bad) > 3 else ''}", stacklevel=3)
 
-# %% ../nbs/11_images.ipynb #250604d9
+# %% ../nbs/11_images.ipynb #fb453426
 def digest(*arrays): # Tensors or arrays, contiguous
     "A hash over bytes"
     h = sha256()
@@ -157,8 +157,8 @@ def digest(*arrays): # Tensors or arrays, contiguous
 
 def _write(path, root, pairs, size, workers, progress):
     "Decode images to a file of pixels; the split's entry of the manifest"
-    step, entry = 64, dict(labels=[], aspects=[], bad=[], skipped=[])
-    work = lambda i: [_try(root / p, size) for p, _ in pairs[i:i + step]]
+    step, entry = 64, dict(labels=[], aspects=[], bad=[])
+    work = lambda i: [read(root / p, size) for p, _ in pairs[i:i + step]]
     with ThreadPoolExecutor(workers) as pool, open(path, 'wb') as f:
         for i, found in zip(progress(range(0, len(pairs), step)), pool.map(work, range(0, len(pairs), step))):
             for (p, y), (x, wh, why) in zip(pairs[i:i + step], found):
