@@ -6,10 +6,9 @@
 __all__ = ['ConvUnit', 'Branches', 'ResidualUnit', 'module', 'init_weights', 'Group', 'Trunk', 'build', 'Net', 'FeatureNet',
            'FeatureInfo']
 
-# %% ../nbs/06_net.ipynb #876b41f2
+# %% ../nbs/06_net.ipynb #3fd59a41
 from collections import OrderedDict
 from contextlib import nullcontext
-from functools import partial
 
 import torch
 from torch import nn

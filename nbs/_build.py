@@ -39,14 +39,24 @@ def execute(path, flags=()):
     os.replace(tmp, path)
 
 
+def shown(cell):
+    "A cell as the README has it: `#| echo: false` leaves only its Markdown output"
+    if re.search(r'^\s*#\|\s*echo:\s*false', cell.source, flags=re.M):
+        return nbformat.v4.new_markdown_cell('\n'.join(''.join(o.data['text/markdown']) for o in cell.outputs))
+    cell.source = re.sub(r'^\s*#\|.*\n', '', cell.source, flags=re.M)
+    return cell
+
+
 def readme():
     "The README's text: index.ipynb without its hidden cells"
     from nbconvert import MarkdownExporter
     nb = nbformat.read(nbs / 'index.ipynb', as_version=4)
     nb.metadata['language_info'] = dict(name='python')
     nb.cells = [c for c in nb.cells if not re.search(r'^\s*#\|\s*hide', c.source, flags=re.M)]
-    for c in nb.cells: c.source = re.sub(r'^\s*#\|.*\n', '', c.source, flags=re.M)
-    return MarkdownExporter().from_notebook_node(nb)[0].strip() + '\n'
+    nb.cells = [shown(c) for c in nb.cells]
+    text = MarkdownExporter().from_notebook_node(nb)[0].strip() + '\n'
+    text = re.sub(r'\]\((\w+\.ipynb)', r'](nbs/\1', text)  # links are written for nbs/
+    return re.sub(r'\n{3,}', '\n\n', re.sub(r'(\]\(|src="|href=")\.\./', r'\1', text))
 
 
 def sources():
