@@ -7,20 +7,20 @@ from setuptools import find_packages, setup
 parser = ConfigParser(delimiters=['='], interpolation=None)
 parser.read('settings.ini', encoding='utf-8')
 cfg = parser['DEFAULT']
-licenses = {'apache2': ('Apache-2.0', 'License :: OSI Approved :: Apache Software License')}
+licenses = {'apache2': 'Apache-2.0'}
 statuses = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable']
-license_id, license_classifier = licenses[cfg['license']]
+
 
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'],
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
-    author=cfg['author'], author_email=cfg['author_email'], license=license_id, url=cfg['git_url'],
+    author=cfg['author'], author_email=cfg['author_email'], license=licenses[cfg['license']], url=cfg['git_url'],
     keywords=cfg['keywords'].split(), python_requires='>=' + cfg['min_python'],
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']), include_package_data=True, zip_safe=False,
     install_requires=cfg['requirements'].split(),
     extras_require={'dev': cfg['dev_requirements'].split(), 'test': cfg['test_requirements'].split()},
     classifiers=[f"Development Status :: {statuses[int(cfg['status'])]}",
-                 f"Intended Audience :: {cfg['audience']}", license_classifier,
+                 f"Intended Audience :: {cfg['audience']}",
                  f"Natural Language :: {cfg['language']}", 'Programming Language :: Python :: 3',
                  'Topic :: Scientific/Engineering :: Artificial Intelligence'],
     entry_points={'console_scripts': cfg['console_scripts'].split(),
