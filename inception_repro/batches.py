@@ -19,7 +19,7 @@ from .pixels import read, report
 # %% auto #0
 __all__ = ['Split', 'Batches']
 
-# %% ../nbs/11_batches.ipynb #7cb57198
+# %% ../nbs/11_batches.ipynb #5fce494f
 @dataclass
 class Split:
     "One side of a dataset"
@@ -29,7 +29,7 @@ class Split:
 
     def __len__(self): return len(self.y)
     def __getitem__(self, i): return self.x[i], self.y[i]
-    def new_empty(self): return Split(self.x[:0], self.y[:0], self.aspect)
+    def new_empty(self): return Split([], self.y[:0].clone())  # a copy: a view would keep all images
 
 # %% ../nbs/11_batches.ipynb #ea393fb4
 class Batches:
@@ -61,9 +61,11 @@ class Batches:
         self.epoch, self.start = epoch, start
         return self
 
-# %% ../nbs/11_batches.ipynb #42365b54
+# %% ../nbs/11_batches.ipynb #3c1d342d
 @patch
-def drawn(self: Batches, epoch, start=0):
+def drawn(self: Batches, epoch, # From 0
+          start=0, # First batch
+         ):
     "Yield the images of every batch, and their rows of random numbers (None in evaluation)"
     order = torch.arange(self.n)
     if self.shuffle: order = torch.randperm(self.n, generator=generator('order', self.seed, epoch))
@@ -82,13 +84,13 @@ def __iter__(self: Batches):
             else: yield augment(o.x[idx], u.to(self.device), self.size, o.aspect[idx], self.hue), o.y[idx]
     self.seek(epoch + 1)
 
-# %% ../nbs/11_batches.ipynb #9dc32def
+# %% ../nbs/11_batches.ipynb #8d6384d6
 class _Files(torch.utils.data.Dataset):
     "Crops of files, given `(index, row of random numbers or None)`"
     def __init__(self, paths, size): self.paths, self.size = paths, size
     def __getitem__(self, iu):
         i, u = iu
-        box = lambda a: (central_box(1) if u is None else crop_box(u[None], torch.tensor([a])))[0].tolist()
+        box = lambda a: (central_box(1) if u is None else crop_box(torch.tensor([u]), torch.tensor([a])))[0].tolist()
         x, _, why = read(self.paths[i], self.size, box)
         return None if x is None else torch.tensor(x), why and (str(self.paths[i]), why)
 
@@ -99,7 +101,7 @@ def _collate(items):
 
 @patch
 def _stream(self: Batches, epoch, start):
-    todo = ([(i, None if u is None else u[j]) for j, i in enumerate(idx.tolist())] for idx, u in self.drawn(epoch, start))
+    todo = ([(i, None if u is None else u[j].tolist()) for j, i in enumerate(idx.tolist())] for idx, u in self.drawn(epoch, start))
     dl = DataLoader(_Files(self.dataset.x, self.size), batch_sampler=todo, num_workers=self.workers, collate_fn=_collate)
     for (x, keep, bad), (idx, u) in zip(dl, self.drawn(epoch, start)):
         report([o for o in bad if o not in self.bad], 'a batch', len(idx))
@@ -108,17 +110,21 @@ def _stream(self: Batches, epoch, start):
         x, y = x.to(self.device), self.dataset.y[idx[keep]].to(self.device)
         yield x / 127.5 - 1 if u is None else augment(x, u[keep].to(self.device), self.size, None, self.hue), y
 
-# %% ../nbs/11_batches.ipynb #ce6e3493
+# %% ../nbs/11_batches.ipynb #6a292e0f
 @patch
-def to(self: Batches, device):
+def to(self: Batches, device, # Such as 'cuda'
+      ):
     "Say where batches shall be; images that are in memory move there, once"
     self.device, o = torch.device(device), self.dataset
     if not self.streams: self.dataset = Split(*(t.to(self.device) for t in (o.x, o.y, o.aspect)))
     return self
 
 @patch
-def new(self: Batches, dataset=None, shuffle=None, **kwargs):
-    "The same for another split, or with evaluation's views instead of training's"
+def new(self: Batches, dataset=None, # Another `Split`
+        shuffle=None, # False: every image in order, in evaluation's view
+        **kwargs, # Ignored: what fastai may ask of its own loaders
+       ):
+    "A loader like this one, at its start"
     o = copy(self)
     if dataset is not None: o.dataset = dataset
     if shuffle is not None: o.shuffle = o.drop_last = shuffle

@@ -16,9 +16,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 # %% auto #0
-__all__ = ['FORMAT', 'decode', 'read', 'report', 'digest', 'cached']
+__all__ = ['decode', 'read', 'report', 'digest', 'cached']
 
-# %% ../nbs/11_pixels.ipynb #8dbb0a69
+# %% ../nbs/11_pixels.ipynb #23a7fc74
 def decode(path, # An image in any format and mode that Pillow reads
            size, # Side of the result, pixels
            box=lambda aspect: (0., 0., 1., 1.), # Top, left, height, width of the part to take, as fractions, given the aspect
@@ -33,8 +33,11 @@ def decode(path, # An image in any format and mode that Pillow reads
                                       box=(left * x, top * y, min(1., left + w) * x, min(1., top + h) * y))
         return np.asarray(im).transpose(2, 0, 1), wh
 
-def read(path, size, box=lambda aspect: (0., 0., 1., 1.)):
-    "`decode`, or the reason why not: pixels, (width, height), reason. An image of one row or column has both"
+def read(path, # An image, or not
+         size, # Side of the result, pixels
+         box=lambda aspect: (0., 0., 1., 1.), # As for `decode`
+        ): # Pixels and (width, height), None for a bad image; and a reason, None for a good one
+    "`decode`, or the reason why not; an image of a single row or column has both pixels and a reason"
     try:
         x, wh = decode(path, size, box)
         return x, wh, f'only {wh[0]}x{wh[1]} pixels' if min(wh) < 2 else None
@@ -72,7 +75,7 @@ def _write(path, root, pairs, size, workers, progress):
                 entry['aspects'].append(wh[0] / wh[1])
     return entry
 
-# %% ../nbs/11_pixels.ipynb #8b56a509
+# %% ../nbs/11_pixels.ipynb #07303f00
 def _open(path, entry, size):
     "The split of a manifest's entry: pixels (mapped), labels, aspects"
     n = len(entry['labels'])
@@ -84,15 +87,15 @@ def _reopen(folder, stamp, size):
     "The splits of a cache, and its bad images; None where it is missing, stale or damaged"
     try:
         m = json.loads((folder / 'manifest.json').read_text())
-        if (m['format'], m['stamp'], m['size']) != (FORMAT, stamp, size): return None
+        if (m['format'], m['stamp'], m['size']) != (_FORMAT, stamp, size): return None
         splits = [_open(folder / f'{s}.pixels', m[s], size) for s in ('train', 'valid')]
         if any(digest(*o) != m[s]['digest'] for s, o in zip(('train', 'valid'), splits)): return None
         return splits, [tuple(o) for s in ('train', 'valid') for o in m[s]['bad']]
     except (OSError, ValueError, KeyError, TypeError, RuntimeError): return None
 
-FORMAT = 1  # of the cache; a change of what is stored raises it
+_FORMAT = 1  # of the cache; a change of what is stored raises it
 
-# %% ../nbs/11_pixels.ipynb #e1c30bff
+# %% ../nbs/11_pixels.ipynb #9d0eaaa2
 def cached(listing, # What to decode
            size, # Side of the stored images, pixels
            folder, # The cache of this dataset
@@ -103,7 +106,7 @@ def cached(listing, # What to decode
     folder, stamp = Path(folder), listing.stamp()
     if found := _reopen(folder, stamp, size): return found
     folder.mkdir(parents=True, exist_ok=True)
-    m, splits = dict(format=FORMAT, stamp=stamp, size=size, pillow=Image.__version__), ('train', 'valid')
+    m, splits = dict(format=_FORMAT, stamp=stamp, size=size, pillow=Image.__version__), ('train', 'valid')
     with TemporaryDirectory(dir=folder) as tmp:  # what is interrupted leaves nothing
         tmp = Path(tmp)
         for s in splits:

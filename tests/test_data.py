@@ -333,6 +333,7 @@ def test_learner(root, streams, tmp_path):
     preds, targs = learn.get_preds()
     assert targs.tolist() == [0, 1] and len(learn.get_preds(ds_idx=0)[0]) == 6
     learn.export('x.pkl')
+    assert (tmp_path / 'x.pkl').stat().st_size < 20_000  # no images in it
     assert load_learner(tmp_path / 'x.pkl', pickle_module=__import__('pickle')).dls.vocab == ('a', 'b')
 
 
