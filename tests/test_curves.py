@@ -1,0 +1,281 @@
+"""Curves and speed-ups on records whose answers are known. Not in a notebook: many odd records, and every artist measured."""
+import math
+import os
+import subprocess
+import sys
+from itertools import combinations
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from inception_repro.curves import Plot, caption, draw_figures, figures, large, plot_errors, small, table_2
+from inception_repro.records import COLUMNS, Record, Run, read_runs, run_path
+from inception_repro.speedup import _compare, _ratio, _reach, speedup, summary, write_summary
+
+RECIPE = dict(lr=.045, optimizer='rmsprop_tf', epochs=10, width=.25, px=75, classes=20, bs=32)
+PURE, RESIDUAL = small
+
+
+def run(model, error, seed=0, x=None, seconds=None, dataset='synthetic', device='cpu x86_64', root='runs', **recipe):
+    "A run that was never trained: `error` of the epoch gives both errors"
+    x = np.arange(1., 11) if x is None else np.asarray(x, float)
+    rows = [{**{k: kind(1) for k, kind in COLUMNS.items()}, 'step': i + 1, 'epoch': e, 'top1': float(y), 'top5': y / 2,
+             'raw_top1': float(y), 'raw_top5': y / 2, 'seconds': e * (seconds or 1)} for i, (e, y) in enumerate(zip(x, map(error, x)))]
+    meta = dict(model=model, seed=seed, dataset=dataset, dataset_hash='0', finished=True, time=dict(resumed=[]),
+                recipe={**RECIPE, 'model': model, 'seed': seed, **recipe}, environment=dict(device=device, threads=2))
+    return Run(run_path(root, dataset, model, seed), meta, rows)
+
+
+def four(seeds=1, **kw):
+    rng = np.random.default_rng(0)
+    return [run(m, lambda t, h=h: 20 + 70 * .5 ** (t / h) + seeds * rng.random(), s, **kw)
+            for m, h in zip(large + small, (6, 3, 5, 2.5)) for s in range(seeds)]
+
+
+def write(root, runs):
+    for r in runs:
+        m = r.meta
+        rec = Record.create(root, m['model'], m['seed'], m['dataset'], m['dataset_hash'], m['recipe'], m['environment'])
+        for row in r.rows: rec.append(**row)
+        rec.finish()
+    return root / runs[0].meta['dataset']
+
+
+def text(fig): return fig.texts[0].get_text().replace('\n', ' ')
+
+
+def test_imports_no_torch():
+    code = 'import sys, inception_repro.speedup; sys.exit(any(m in sys.modules for m in ("torch", "fastai", "matplotlib.pyplot")))'
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+# speed-up
+
+@pytest.mark.parametrize('k', [1, 1.5, 2, 3.7, .5])
+def test_straight_lines_give_the_very_ratio(k):
+    s = speedup([run(PURE, lambda t: 90 - 2 * t), run(RESIDUAL, lambda t: 90 - 2 * k * t)])
+    assert s.ratio == s.span == pytest.approx((k, k)) and s.apart == 0
+    assert s.errors == pytest.approx((90 - 2 * max(k, 1), 90 - 20 * min(k, 1)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(.1, 5), min_size=12, max_size=12), st.floats(.2, 2.5))
+def test_any_curve_against_itself_in_slow_motion(drops, k):
+    "The same errors, each `k` times as late: the ratio is `k` at every error"
+    y = 95 - np.cumsum(drops)
+    x = np.arange(1., 13)
+    s = speedup([run(PURE, dict(zip(k * x, y)).get, x=k * x), run(RESIDUAL, dict(zip(x, y)).get, x=x)], at=[y[3], 99, 1])
+    assert s.ratio == pytest.approx((k, k)) and s.at[y[3]] == pytest.approx((k, k))
+    assert s.at[99] == s.at[1] == (0, math.inf)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=20), st.lists(st.floats(0, 100), min_size=1, max_size=20), st.floats(0, 100))
+def test_never_a_number_from_nothing(a, b, e):
+    "Where a time is unknown the ratio is a bound, the two directions agree, and nothing is nan"
+    p, r = ((np.arange(1., len(y) + 1), np.array(y)) for y in (a, b))
+    (lo, hi), (low, high) = _ratio(p, r, e), _ratio(r, p, e)
+    assert 0 <= lo <= hi and 0 <= low <= high
+    assert lo * high == pytest.approx(1) if lo and high < math.inf else lo == 0 and high == math.inf or lo > 0
+    known = all(t[0] == t[1] for t in (_reach(*p, e), _reach(*r, e)))
+    assert known == (lo == hi)
+    ratio, errors = _compare(p, r)
+    assert not np.isnan(ratio).any() and (errors is None) <= (ratio[0] != ratio[1] or ratio[0] == math.inf or errors is None)
+
+
+def test_up_and_down():
+    "The first time the running minimum gets there"
+    x, y = np.arange(1., 6), np.array([90., 50, 70, 60, 40])
+    assert _reach(x, y, 50) == (2, 2) and _reach(x, y, 60) == (1.75, 1.75) and _reach(x, y, 45) == (4.5, 4.5)
+
+
+def test_no_error_in_common():
+    s = speedup([run(PURE, lambda t: 95 - t), run(RESIDUAL, lambda t: 50 - t)])
+    assert s.ratio == (10, math.inf) and s.errors is None and s.apart == 1
+    assert str(s) == ('inception-v3 needs at least 10.00 times the epochs of inception-resnet-v1, as their curves have no '
+                      'error in common')
+    other = speedup([run(PURE, lambda t: 50 - t), run(RESIDUAL, lambda t: 95 - t)])
+    assert other.ratio == (0, .1) and 'at most 0.10' in str(other)
+    flat = speedup([run(PURE, lambda t: 90), run(RESIDUAL, lambda t: 90)])
+    assert flat.ratio == (0, math.inf) and 'unknown' in str(flat)
+
+
+def test_the_plateau_before_the_end_is_no_later_bound():
+    "Pure reaches the residual's first error early and stays there: the time it got there counts, not the end"
+    s = speedup([run(PURE, lambda t: max(90 - 10 * t, 60)), run(RESIDUAL, lambda t: 61 - t)])
+    assert s.ratio == (3, math.inf) and s.errors is None
+
+
+def test_an_untrained_evaluation_is_no_time():
+    "A row at epoch 0 says what an untrained network does, and divides by nothing"
+    x = np.arange(0., 11)
+    s = speedup([run(PURE, lambda t: 90 - t, x=x), run(RESIDUAL, lambda t: 90 - 2 * t, x=x)])
+    assert s.ratio == pytest.approx((2, 2))
+    with pytest.raises(ValueError, match='no evaluation after the start'):
+        speedup([run(PURE, lambda t: 90, x=[0]), run(RESIDUAL, lambda t: 80)])
+
+
+def test_seeds():
+    line = lambda k: lambda t: 90 - k * t
+    s = speedup([run(PURE, line(1), 0), run(PURE, line(2), 1), run(RESIDUAL, line(4), 0), run(RESIDUAL, line(6), 1)])
+    assert s.pairs == 4 and s.span == pytest.approx((2, 6)) and s.ratio == pytest.approx((3.5, 3.5))  # 4, 6, 2, 3
+    s = speedup([run(PURE, line(1), 0), run(PURE, lambda t: 95, 1), run(PURE, lambda t: 95, 2), run(RESIDUAL, line(4))])
+    assert (s.pairs, s.apart) == (3, 2) and s.ratio == (10, math.inf) and s.span == (pytest.approx(4), math.inf)
+    assert 'at least 10.00' in str(s) and '2 of the pairs have no error in common' in str(s)
+
+
+def test_seconds():
+    runs = [run(PURE, lambda t: 90 - t, seconds=3), run(RESIDUAL, lambda t: 90 - 2 * t, seconds=4)]
+    assert speedup(runs, by='seconds').ratio == pytest.approx((1.5, 1.5))
+    assert 'times the seconds' in str(speedup(runs, by='seconds'))
+    moved = run(PURE, lambda t: 90 - t, device='another')
+    with pytest.raises(ValueError, match=r'several devices do not compare: another, cpu x86_64 \(2 threads\)'):
+        speedup([moved, runs[1]], by='seconds')
+    runs[0].meta['time']['resumed'].append(dict(step=3, environment=dict(device='another')))
+    with pytest.raises(ValueError, match='several devices'): speedup(runs, by='seconds')
+    assert [s.by for s in summary(runs).speedups] == ['epoch', 'epoch']
+
+
+# what may be compared
+
+@pytest.mark.parametrize('change', [dict(width=.5), dict(lr=.01), dict(bs=64), dict(new=1)])
+def test_one_recipe(change):
+    with pytest.raises(ValueError, match=f'{next(iter(change))} is .*draw them apart'):
+        plot_errors([run(PURE, lambda t: 50), run(RESIDUAL, lambda t: 50, **change)])
+
+
+def test_one_dataset():
+    a, b = run(PURE, lambda t: 50), run(RESIDUAL, lambda t: 50, dataset='other')
+    with pytest.raises(ValueError, match="dataset is 'synthetic' in .*, 'other' in"): plot_errors([a, b])
+    b = run(RESIDUAL, lambda t: 50)
+    b.meta['dataset_hash'] = '1'
+    for f in plot_errors, speedup, summary, caption:
+        with pytest.raises(ValueError, match='dataset_hash is'): f([a, b])
+
+
+def test_missing_and_unfinished():
+    with pytest.raises(ValueError, match='no record of inception_v4, inception_v3; there are inception_resnet_v1'):
+        plot_errors([r for r in four() if 'resnet' in r.meta['model']], 26)
+    with pytest.raises(ValueError, match='no record of inception_v3'): speedup([run(RESIDUAL, lambda t: 50)])
+    runs = four()
+    runs[2].meta['finished'] = False
+    with pytest.raises(ValueError, match='the run is not finished'): plot_errors(runs, 23)
+
+
+# pictures
+
+def artists(fig):
+    fig.set_dpi(72)
+    renderer = FigureCanvasAgg(fig).get_renderer()
+    fig.draw(renderer)
+    ax, = fig.axes
+    ticks = [t for axis, (a, b) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim()))
+             for t in axis.get_ticklabels() if t.get_text() and a <= t.get_position()[axis is ax.yaxis] <= b]
+    texts = [*fig.texts, *ax.texts, *ticks, ax.xaxis.label, ax.yaxis.label]
+    return [(t.get_text(), t.get_window_extent(renderer).extents) for t in texts] + [
+        ('legend', ax.get_legend().get_window_extent(renderer).extents)], ax.get_window_extent(renderer).extents, fig.bbox.extents
+
+
+@pytest.mark.parametrize('n', [21, 24, 25])
+@pytest.mark.parametrize('seeds,kw', [(1, {}), (3, {}), (2, dict(dataset='imagenet', classes=None, width=1., px=299)),
+                                      (1, dict(dataset='a-dataset-with-quite-a-long-name-' * 4, device='A Very Long Device ' * 12)),
+                                      (1, dict(x=[.5, 1])), (1, dict(x=np.arange(20., 201, 20))), (2, dict(x=[5]))])
+def test_nothing_overlaps_or_is_cut_off(n, seeds, kw):
+    things, axes, canvas = artists(plot_errors(four(seeds, **kw), n))
+    for (_, a), (_, b) in combinations([*things, ('axes', axes)], 2):
+        assert min(a[2], b[2]) - max(a[0], b[0]) < 1 or min(a[3], b[3]) - max(a[1], b[1]) < 1, things
+    for name, o in things:
+        assert (o[:2] >= canvas[:2]).all() and (o[2:] <= canvas[2:]).all(), name
+
+
+def test_lines_and_bands():
+    runs = four(3)
+    fig = plot_errors(runs, 26)
+    ax, = fig.axes
+    assert len(ax.lines) == len(ax.collections) == 4
+    errors = np.stack([r['top1'] for r in runs if r.meta['model'] == large[0]])
+    assert (ax.lines[0].get_ydata() == np.median(errors, 0)).all()
+    band = ax.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == errors.min() and band[:, 1].max() == errors.max()
+    styles = [(l.get_color(), l.get_linestyle()) for l in ax.lines]
+    assert len(set(styles)) == 4 and [s for _, s in styles] == ['--', '-'] * 2
+    low, high = ax.get_ylim()
+    every = np.concatenate([r['top1'] for r in runs])
+    assert low < every.min() and every.max() < high  # the first evaluation is in the picture
+    assert not plot_errors(four(1), 26).axes[0].collections
+
+
+@pytest.mark.parametrize('top', [0, 100, 50])
+def test_flat_curves(top):
+    low, high = plot_errors([run(m, lambda t: top) for m in small]).axes[0].get_ylim()
+    assert 0 <= low < high <= 100 and low <= top <= high
+
+
+def test_table_2_for_imagenet_only():
+    for data, classes, marks in [('imagenet', None, 2), ('ImageNet-1k', 1000, 2), ('ILSVRC2012', None, 2), ('imagenet', 100, 0),
+                                 ('tiny-imagenet-200', None, 0), ('imagenette', None, 0), ('imagenet-v2', None, 0)]:
+        for n in 21, 24:
+            plot = figures[n]
+            fig = plot_errors(four(dataset=data, classes=classes), n)
+            found = [l.get_ydata()[0] for l in fig.axes[0].lines if len(l.get_ydata()) == 2]
+            assert found == [table_2[m][plot.metric] for m in plot.models][:marks]
+            assert ('Table 2' in text(fig)) == bool(marks) and ("not the paper's ImageNet" in text(fig)) == (not marks)
+    raw = plot_errors(four(dataset='imagenet', classes=None), Plot(small, 'raw_top1', 'Raw.'))
+    assert len(raw.axes[0].lines) == 2 and 'weights as trained' in text(raw)
+
+
+def test_captions():
+    fig = plot_errors(four(2), 21)
+    for words in ['Figure 21. Top-1 error evolution', 'Data: synthetic', "not the paper's ImageNet", '20 classes', '75×75 pixels',
+                  'width 0.25', 'batch 32', '10 epochs', 'rmsprop_tf at rate 0.045', 'seeds 0, 1', 'cpu x86_64 (2 threads)']:
+        assert words in text(fig)
+    assert 'rmsprop_tf at rate 0.045, decayed 4 times as fast' in caption(four(compress=4.))
+    assert 'rate' not in caption(four(lr=None)) and 'width 1,' in caption(four(width=1.))
+    uneven = [*four(), run(PURE, lambda t: 50, seed=7)]
+    assert 'inception-v3 seeds 0, 7; inception-resnet-v1 seed 0' in text(plot_errors(uneven, 21))
+    assert 'seed 0;' in text(plot_errors(uneven, 23)) and 'median' not in text(plot_errors(uneven, 23))
+
+
+@pytest.mark.parametrize('kind', ['svg', 'png', 'pdf'])
+def test_same_bytes_whatever_the_style(tmp_path, kind):
+    plot_errors(four(2), 25, to=tmp_path / f'a.{kind}')
+    mine = {'savefig.bbox': 'tight', 'text.color': 'red', 'font.size': 30, 'axes.facecolor': 'black', 'lines.linewidth': 9}
+    with matplotlib.rc_context(mine): plot_errors(four(2), 25, to=str(tmp_path / f'b.{kind}'))
+    a, b = sorted(tmp_path.iterdir())
+    assert a.read_bytes() == b.read_bytes() and a.stat().st_size < 150_000
+
+
+def test_a_folder_of_records(tmp_path):
+    runs = write(tmp_path, [run(m, lambda t: 90 - t) for m in large])
+    said = []
+    paths = draw_figures(runs, tmp_path / 'out', say=said.append)
+    assert [p.name for p in paths] == [f'fig{n}.{k}' for n in (23, 24) for k in ('svg', 'png')]
+    assert sorted(os.listdir(tmp_path / 'out')) == sorted(p.name for p in paths)
+    assert [s.split(':')[0] for s in said] == [f'Figure {n} is left out' for n in (21, 22, 25, 26)]
+    before = [p.read_bytes() for p in paths]
+    assert [p.read_bytes() for p in draw_figures(str(runs), tmp_path / 'out', say=said.append)] == before
+    out = write_summary(runs, tmp_path / 'out' / 'summary.md').read_text('utf-8')
+    assert '| inception-v4 | inception-resnet-v2 | top-1 | epochs | 1.00 |' in out and out == write_summary(runs, tmp_path / 's.md').read_text('utf-8')
+    with pytest.raises(FileNotFoundError, match='holds no records'): draw_figures(tmp_path / 'none', tmp_path / 'out')
+    assert len(read_runs(runs)) == 2
+
+
+def test_summary():
+    s = summary(four(3))
+    assert [r['network'] for r in s.rows] == [m.replace('_', '-') for m in small + large]
+    row = s.rows[0]
+    errors = [r['top1'] for r in four(3) if r.meta['model'] == PURE]
+    assert row['top1_final'] == (np.median([e[-1] for e in errors]), min(e[-1] for e in errors), max(e[-1] for e in errors))
+    assert row['top1_best'][1] == np.min(errors) and row['seeds'] == [0, 1, 2] and row['seconds_per_epoch'] == (1, 1, 1)
+    assert len(s.speedups) == 8
+    full = summary(four(dataset='imagenet', classes=None, width=1., px=299)).rows
+    assert [r['parameters'] for r in full] == [23_834_568, 22_756_328, 42_679_816, 32_433_928]
+    assert [round(r['gmacs'], 2) for r in full] == [5.71, 6.21, 12.25, 9.26]
+    unknown = summary(four(dataset='folder', classes=None))
+    assert {r['parameters'] for r in unknown.rows} == {None} and '| – | – |' in unknown._repr_markdown_()
+    one = summary([run('inception_resnet_v2.b10_20_10', lambda t: 50)])
+    assert one.speedups == [] and 'How many' not in one._repr_markdown_()
