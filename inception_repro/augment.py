@@ -104,7 +104,7 @@ def _turn(angle): # (n,)
     cos, sin, eye = angle.cos()[:, None, None], angle.sin()[:, None, None], torch.eye(3, device=angle.device)
     return cos * eye + (1 - cos) / 3 + sin / math.sqrt(3) * (eye.roll(1, 0) - eye.roll(1, 1))
 
-# %% ../nbs/11_augment.ipynb #d64313b0
+# %% ../nbs/11_augment.ipynb #c660c5ef
 def _scale(x): return x.div_(127.5).sub_(1)  # in place: new memory costs as much as the arithmetic
 
 def augment(x, # Images, uint8, (n, 3, h, w)
@@ -121,4 +121,5 @@ def central(x, # Images, uint8, (n, 3, h, w)
             size, # Side of the result, pixels
            ) -> torch.Tensor: # Float, (n, 3, size, size), in [-1, 1]
     "Evaluation's view: the single central crop"
-    return _scale(crop(x.float(), central_box(len(x)).to(x.device), torch.zeros(len(x), dtype=bool, device=x.device), size))
+    flip = torch.zeros(len(x), dtype=bool, device=x.device)
+    return _scale(crop(x.float(), central_box(len(x)).to(x.device), flip, size))

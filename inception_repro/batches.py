@@ -61,7 +61,7 @@ class Batches:
         self.epoch, self.start = epoch, start
         return self
 
-# %% ../nbs/11_batches.ipynb #3c1d342d
+# %% ../nbs/11_batches.ipynb #c44ba122
 @patch
 def drawn(self: Batches, epoch, # From 0
           start=0, # First batch
@@ -71,7 +71,8 @@ def drawn(self: Batches, epoch, # From 0
     if self.shuffle: order = torch.randperm(self.n, generator=generator('order', self.seed, epoch))
     for i in range(start, len(self)):
         idx = order[i * self.bs:(i + 1) * self.bs]
-        yield idx, torch.rand(len(idx), ROW, generator=generator('views', self.seed, epoch, i)) if self.shuffle else None
+        g = generator('views', self.seed, epoch, i)
+        yield idx, torch.rand(len(idx), ROW, generator=g) if self.shuffle else None
 
 @patch
 def __iter__(self: Batches):
@@ -84,7 +85,7 @@ def __iter__(self: Batches):
             else: yield augment(o.x[idx], u.to(self.device), self.size, o.aspect[idx], self.hue), o.y[idx]
     self.seek(epoch + 1)
 
-# %% ../nbs/11_batches.ipynb #8d6384d6
+# %% ../nbs/11_batches.ipynb #57a68b28
 class _Files(torch.utils.data.Dataset):
     "Crops of files, given `(index, row of random numbers or None)`"
     def __init__(self, paths, size): self.paths, self.size = paths, size
@@ -101,8 +102,10 @@ def _collate(items):
 
 @patch
 def _stream(self: Batches, epoch, start):
-    todo = ([(i, None if u is None else u[j].tolist()) for j, i in enumerate(idx.tolist())] for idx, u in self.drawn(epoch, start))
-    dl = DataLoader(_Files(self.dataset.x, self.size), batch_sampler=todo, num_workers=self.workers, collate_fn=_collate)
+    todo = (list(zip(idx.tolist(), [None] * len(idx) if u is None else u.tolist()))
+            for idx, u in self.drawn(epoch, start))
+    files = _Files(self.dataset.x, self.size)
+    dl = DataLoader(files, batch_sampler=todo, num_workers=self.workers, collate_fn=_collate)
     for (x, keep, bad), (idx, u) in zip(dl, self.drawn(epoch, start)):
         report([o for o in bad if o not in self.bad], 'a batch', len(idx))
         self.bad += [o for o in bad if o not in self.bad]

@@ -21,7 +21,7 @@ from .pixels import cached, digest, report
 # %% auto #0
 __all__ = ['NAMES', 'Data', 'load']
 
-# %% ../nbs/11_data.ipynb #6f0fe4ad
+# %% ../nbs/11_data.ipynb #e3e653f4
 @dataclass
 class Data:
     "A dataset in two splits"
@@ -42,8 +42,10 @@ class Data:
         "Batches for training and validation, for a fastai `Learner`"
         from fastai.data.core import DataLoaders, default_device
         _positive(bs=bs, size=size)
-        if len(self.train) < bs: raise ValueError(f'{self.name} has {len(self.train)} training images, fewer than a batch of {bs}')
-        dls = [Batches(o, self.classes, bs, size, o is self.train, seed, hue, workers) for o in (self.train, self.valid)]
+        if len(self.train) < bs:
+            raise ValueError(f'{self.name} has {len(self.train)} training images, fewer than a batch of {bs}; lower bs')
+        dls = [Batches(o, self.classes, bs, size, o is self.train, seed, hue, workers)
+               for o in (self.train, self.valid)]
         return DataLoaders(*dls, device=default_device() if device is None else torch.device(device))
 
 def _positive(**counts):
@@ -67,7 +69,7 @@ def _bar(steps):
     from fastprogress.fastprogress import progress_bar
     return progress_bar(steps)
 
-# %% ../nbs/11_data.ipynb #c37adbda
+# %% ../nbs/11_data.ipynb #1fab9bb9
 def _generated(classes, per_class, valid_per_class, size, seed):
     "The built-in dataset"
     args = [(per_class or 200, 'train'), (valid_per_class or 50, 'valid')]
@@ -76,9 +78,10 @@ def _generated(classes, per_class, valid_per_class, size, seed):
     names = tuple(f'fractal {i}' for i in range(classes or 20))
     return Data('fractals', names, *splits, _hash(names, splits), [])
 
-def _hash(classes, splits): return sha256(repr((classes, [digest(o.x, o.y, o.aspect) for o in splits])).encode()).hexdigest()
+def _hash(classes, splits):
+    return sha256(repr((classes, [digest(o.x, o.y, o.aspect) for o in splits])).encode()).hexdigest()
 
-# %% ../nbs/11_data.ipynb #9d7b0213
+# %% ../nbs/11_data.ipynb #724b70ee
 def load(source='fractals', # 'fractals', a name of fastai's such as 'imagenette_160', or a folder with train/ and val/
          size=64, # Side of the images in memory, pixels
          classes=None, # So many classes: 20 of the fractals, all of a folder
@@ -96,7 +99,8 @@ def load(source='fractals', # 'fractals', a name of fastai's such as 'imagenette
     found = list_images(_root(source), classes, per_class, valid_per_class)
     total, name = len(found.train) + len(found.valid), str(source if source in NAMES else found.root.name)
     if total * 3 * size**2 > max_bytes:
-        splits = [Split([found.root / p for p, _ in o], torch.tensor([y for _, y in o])) for o in (found.train, found.valid)]
+        splits = [Split([found.root / p for p, _ in o], torch.tensor([y for _, y in o]))
+                  for o in (found.train, found.valid)]
         return Data(name, found.classes, *splits, found.stamp(mtime=False), [])
     cache = Path(cache or os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'inception_repro'
     key = sha256(repr((found.root, classes, per_class, valid_per_class, size)).encode()).hexdigest()[:12]

@@ -48,12 +48,13 @@ def _near(root, *names):
     places = [root, root / 'data', *(p / 'ILSVRC2012_devkit_t12/data' for p in (root, root.parent)), *root.parents[:3]]
     return next((p for p in places if all((p / n).exists() for n in names)), None)
 
-# %% ../nbs/11_folders.ipynb #ec506f86
+# %% ../nbs/11_folders.ipynb #1c9db59e
 def _devkit(folder):
     "{file name: class} from the devkit's ground truth"
     from scipy.io import loadmat
     synsets = loadmat(folder / 'meta.mat', squeeze_me=True)['synsets']
-    wnid = {int(i): str(w) for i, w, n in zip(*(synsets[k] for k in ('ILSVRC2012_ID', 'WNID', 'num_children'))) if not n}
+    fields = zip(*(synsets[o] for o in ('ILSVRC2012_ID', 'WNID', 'num_children')))
+    wnid = {int(i): str(w) for i, w, children in fields if not children}
     ids = (folder / 'ILSVRC2012_validation_ground_truth.txt').read_text().split()
     return {f'ILSVRC2012_val_{i:08d}.JPEG': wnid[int(o)] for i, o in enumerate(ids, 1)}
 
@@ -88,7 +89,7 @@ def _check(root, train, valid, side):
         if empty := sorted(c for c in x if not x[c]):
             raise ValueError(f'{len(empty)} classes of {root / a} have no image: {", ".join(empty[:3])}')
 
-# %% ../nbs/11_folders.ipynb #2ce73a0f
+# %% ../nbs/11_folders.ipynb #0192ecea
 def list_images(root, # Folder with `train` and `val` (or `valid`)
                 classes=None, # Keep the first so many classes
                 per_class=None, # Keep the first so many training images of each class
@@ -99,7 +100,8 @@ def list_images(root, # Folder with `train` and `val` (or `valid`)
     if not root.is_dir(): raise ValueError(f'no folder {root}; give one that has train/ and val/')
     side = next((s for s in ('val', 'valid') if (root / s).is_dir()), None)
     if side is None or not (root / 'train').is_dir():
-        raise ValueError(f"{root} needs the folders train/<class>/ and val/; it has {', '.join(_names(root, 'dir')) or 'none'}")
+        has = ', '.join(_names(root, 'dir')) or 'none'
+        raise ValueError(f'{root} needs the folders train/<class>/ and val/; it has {has}')
     train = _by_class(root, 'train')
     valid = _by_class(root, side)
     if set(valid) <= {'images'}: valid = _flat(root, side)

@@ -112,7 +112,7 @@ def systems(classes=20, # Number of classes
         found.append(m[(count > 0).sum((1, 2)) >= .2 * 64**2])
     return torch.cat(found)[:classes]
 
-# %% ../nbs/11_fractals.ipynb #88b6616b
+# %% ../nbs/11_fractals.ipynb #f97afea0
 def fractals(classes=20, # Number of classes
              per_class=200, # Images of each class
              size=64, # Side of an image, pixels
@@ -122,7 +122,8 @@ def fractals(classes=20, # Number of classes
             ): # Images, uint8, (n, 3, size, size), and labels, int64, (n,), class after class
     "The generated dataset: the same bytes for the same arguments"
     for name, o in dict(classes=classes, per_class=per_class, size=size).items():
-        if not isinstance(o, int) or o < 1: raise ValueError(f'{name} is {o!r}; it must be a whole number of at least 1')
+        if not isinstance(o, int) or o < 1:
+            raise ValueError(f'{name} is {o!r}; it must be a whole number of at least 1')
     if split not in ('train', 'valid'): raise ValueError(f"split is {split!r}; give 'train' or 'valid'")
     u = torch.cat([torch.rand(per_class, 7 * 6 + 3 + 8, generator=generator('fractals', seed, split, c))
                    for c in range(classes)])

@@ -18,11 +18,11 @@ from PIL import Image, UnidentifiedImageError
 # %% auto #0
 __all__ = ['decode', 'read', 'report', 'digest', 'cached']
 
-# %% ../nbs/11_pixels.ipynb #23a7fc74
+# %% ../nbs/11_pixels.ipynb #b824357e
 def decode(path, # An image in any format and mode that Pillow reads
            size, # Side of the result, pixels
-           box=lambda aspect: (0., 0., 1., 1.), # Top, left, height, width of the part to take, as fractions, given the aspect
-          ): # uint8, (3, size, size), RGB, and the image's (width, height). Raises `OSError` for one that cannot be read
+           box=lambda aspect: (0., 0., 1., 1.), # Top, left, height, width to take, as fractions, given the aspect
+          ): # uint8, (3, size, size), RGB, and the image's (width, height). Raises Pillow's errors
     "Read a part of an image, resized to a square"
     with Image.open(path) as im:
         wh = im.size
@@ -44,15 +44,15 @@ def read(path, # An image, or not
     except UnidentifiedImageError: return None, None, 'not an image'
     except Exception as e: return None, None, f'unreadable ({e})'  # Pillow's decoders raise errors of many kinds
 
-# %% ../nbs/11_pixels.ipynb #b23b8d1c
+# %% ../nbs/11_pixels.ipynb #16dca821
 def report(bad, # (path, reason) of every image that is bad
            root, # Their folder
            total, # Images in all
           ):
     "Warn of bad images, once, with the first names"
     if not bad: return
-    first = '; '.join(f'{p}: {why}' for p, why in bad[:3])
-    warnings.warn(f"{len(bad)} of {total} images in {root} are bad: {first}{'; ...' if len(bad) > 3 else ''}", stacklevel=3)
+    first = '; '.join([f'{p}: {why}' for p, why in bad[:3]] + ['...'] * (len(bad) > 3))
+    warnings.warn(f'{len(bad)} of {total} images in {root} are bad: {first}', stacklevel=3)
 
 # %% ../nbs/11_pixels.ipynb #fb453426
 def digest(*arrays): # Tensors or arrays, contiguous
@@ -95,13 +95,13 @@ def _reopen(folder, stamp, size):
 
 _FORMAT = 1  # of the cache; a change of what is stored raises it
 
-# %% ../nbs/11_pixels.ipynb #9d0eaaa2
+# %% ../nbs/11_pixels.ipynb #4b32b427
 def cached(listing, # What to decode
            size, # Side of the stored images, pixels
            folder, # The cache of this dataset
            workers=None, # Threads that decode; by default, one for each core, at most 8
            progress=None, # Wraps the range of steps, to show a bar
-          ): # [(pixels uint8 (n, 3, size, size), labels, aspects)] for train and valid, and (path, reason) of bad images
+          ): # For train and valid: pixels (uint8, (n, 3, size, size)), labels, aspects; (path, reason) of bad images
     "The pixels of a listing, decoded now or before"
     folder, stamp = Path(folder), listing.stamp()
     if found := _reopen(folder, stamp, size): return found

@@ -1,5 +1,5 @@
-"""Data: layouts, bad input, the cache, files that stay files. Here and not in the notebooks, since it is a long table of
-small folders that say little to a reader."""
+"""Data: layouts, bad input, the cache, files that stay files. Here and not in the notebooks, since it is a long table
+of small folders that say little to a reader."""
 import json, os, subprocess, sys, warnings
 from hashlib import sha256
 
@@ -66,7 +66,7 @@ def labels(found): return [found.classes[y] for _, y in sorted(found.valid)]
 def test_devkit_numbers_are_meta_mat_s_and_not_the_alphabet_s(tmp_path, place):
     from scipy.io import savemat
     root = imagenet(tmp_path / 'imagenet')
-    synsets = np.zeros((4, 1), dtype=[('ILSVRC2012_ID', 'O'), ('WNID', 'O'), ('words', 'O'), ('gloss', 'O'), ('num_children', 'O')])
+    synsets = np.zeros((4, 1), dtype=[(o, 'O') for o in ('ILSVRC2012_ID', 'WNID', 'words', 'gloss', 'num_children')])
     for i, (n, wnid, children) in enumerate([(1, 'n3', 0), (2, 'n1', 0), (3, 'n2', 0), (4, 'n9', 3)]):
         synsets[i, 0] = (float(n), wnid, 'words', 'gloss', float(children))
     kit = root / place
@@ -85,10 +85,10 @@ def test_kaggle_s_labels(tmp_path):
 
 def test_labels_that_are_missing_are_named(tmp_path):
     root = imagenet(tmp_path / 'imagenet')
-    with pytest.raises(ValueError, match=r'ILSVRC2012_validation_ground_truth.txt and meta.mat\) or LOC_val_solution.csv'):
+    with pytest.raises(ValueError, match=r'_ground_truth.txt and meta.mat\) or LOC_val_solution.csv'):
         list_images(root)
     (root / 'LOC_val_solution.csv').write_text('ImageId,PredictionString\nILSVRC2012_val_00000001,n2 1 2 3 4\n')
-    with pytest.raises(ValueError, match='ILSVRC2012_val_00000002.JPEG has no label; its labels name 1 files'): list_images(root)
+    with pytest.raises(ValueError, match='_00000002.JPEG has no label; its labels name 1 files'): list_images(root)
 
 
 @pytest.mark.parametrize('name', [o for o in NAMES if o != 'fractals'])
@@ -115,7 +115,8 @@ def test_valid_is_another_name_for_val_and_counts_select(root):
     (lambda r: [(r / s / 'c').mkdir() for s in ('train', 'val')], r'1 classes of .*train have no image: c'),
     (lambda r: [o.unlink() for o in (r / 'val/a').iterdir()], r'1 classes of .*val have no image: a'),
     (lambda r: (r / 'val').rename(r / 'test'), r'needs the folders train/<class>/ and val/; it has test, train'),
-    (lambda r: [o.write_bytes(b'no') for o in (r / 'train/b').iterdir()], r"no image of class 'b' in train can be read.*b0.png"),
+    (lambda r: [o.write_bytes(b'no') for o in (r / 'train/b').iterdir()],
+     r"no image of class 'b' in train can be read.*b0.png"),
 ])
 def test_bad_layout(root, spoil, message):
     spoil(root)
@@ -127,7 +128,8 @@ def test_bad_layout(root, spoil, message):
     (dict(source='imagenete'), "unknown dataset 'imagenete'; did you mean 'imagenette'"),
     (dict(source='xyz'), r"unknown dataset 'xyz': give a folder, or one of fractals, imagenette,"),
     (dict(source='/no/where'), 'no folder /no/where; give one that has'),
-    *((dict([(k, v)]), f'{k} is {v}; it must be a whole number') for k in ('size', 'classes', 'per_class', 'workers') for v in (-1, 0, .5)),
+    *((dict([(k, v)]), f'{k} is {v}; it must be a whole number')
+      for k in ('size', 'classes', 'per_class', 'workers') for v in (-1, 0, .5)),
 ])
 def test_bad_argument(kwargs, message):
     with pytest.raises(ValueError, match=message): load(**kwargs)
@@ -172,12 +174,13 @@ def test_a_single_pixel_is_kept_and_reported(root):
 
 def test_the_first_three_are_named_and_all_counted(root):
     for i in range(5): (root / f'train/a/z{i}.png').write_text('no')
-    with pytest.warns(UserWarning, match=r'5 of 13 images .*z0.png.*z1.png.*z2.png: not an image; \.\.\.$'): data = quiet(root)
+    message = r'5 of 13 images .*z0.png.*z1.png.*z2.png: not an image; \.\.\.$'
+    with pytest.warns(UserWarning, match=message): data = quiet(root)
     assert len(data.bad) == 5
 
 
-@pytest.mark.parametrize('mode, suffix', [('L', 'jpg'), ('L', 'png'), ('1', 'png'), ('P', 'png'), ('RGBA', 'png'), ('LA', 'png'),
-                                          ('CMYK', 'jpg'), ('RGB', 'webp'), ('RGB', 'bmp'), ('RGB', 'gif')])
+@pytest.mark.parametrize('mode, suffix', [('L', 'jpg'), ('L', 'png'), ('1', 'png'), ('P', 'png'), ('RGBA', 'png'),
+                                          ('LA', 'png'), ('CMYK', 'jpg'), ('RGB', 'webp'), ('RGB', 'bmp')])
 def test_every_mode_and_format_becomes_rgb(root, mode, suffix):
     image(root / f'train/a/z.{suffix}', (16, 8), mode)
     with warnings.catch_warnings():
@@ -338,8 +341,10 @@ def test_learner(root, streams, tmp_path):
 
 
 def test_import_is_light():
-    code = "import sys, inception_repro.data; print([o for o in ('fastai', 'matplotlib', 'scipy', 'torchvision') if o in sys.modules])"
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+    code = '''import sys, inception_repro.data
+heavy = {'fastai', 'matplotlib', 'scipy', 'torchvision'} & set(sys.modules)
+assert not heavy, heavy'''
+    subprocess.run([sys.executable, '-c', code], check=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
