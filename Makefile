@@ -30,7 +30,7 @@ test: install ## Check that sources and products agree, run every notebook and e
 
 test-latest: .venv-latest/.installed ## Run the tests on the built wheel with the newest releases, as `pip install` brings them
 	rm -rf build dist
-	.venv-latest/bin/python -m build -q --wheel
+	.venv-latest/bin/python -m build -q  # the wheel from the source archive, as an installer would
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check "$$(ls dist/*.whl)[test]"
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check --no-deps $(FACENET)

@@ -5,15 +5,15 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 parser = ConfigParser(delimiters=['='], interpolation=None)
-parser.read('settings.ini', encoding='utf-8')
+root = Path(__file__).parent
+parser.read(root / 'settings.ini', encoding='utf-8')
 cfg = parser['DEFAULT']
 licenses = {'apache2': 'Apache-2.0'}
 statuses = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable']
 
-
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'],
-    long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
+    long_description=(root / 'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     author=cfg['author'], author_email=cfg['author_email'], license=licenses[cfg['license']], url=cfg['git_url'],
     keywords=cfg['keywords'].split(), python_requires='>=' + cfg['min_python'],
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']), include_package_data=True, zip_safe=False,

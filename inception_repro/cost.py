@@ -10,13 +10,13 @@ from math import prod
 
 from .graph import Conv, Network, Pool, leaves, shape, slug, stages
 
-# %% ../nbs/02_cost.ipynb #fa2dcf68
+# %% ../nbs/02_cost.ipynb #19f4abc4
 def _parts(figure, size):
     "Leaves of a figure; those of a network's trunk, auxiliary head and classifiers, each classifier as a 1×1 linear convolution"
     if not isinstance(figure, Network):
         yield from leaves(figure, size)
         return
-    size = (figure.size, figure.size, figure.in_chans) if size is None else size
+    size = figure.input if size is None else size
     ends = [(figure.trunk, size)]
     if figure.aux: ends.append((figure.aux, stages(figure.trunk, size)[slug(figure.aux_at)][1]))
     for part, sz in ends:

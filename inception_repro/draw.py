@@ -16,7 +16,7 @@ from pathlib import Path
 # %% auto #0
 __all__ = ['draw']
 
-# %% ../nbs/01_draw.ipynb #b74e4c6b
+# %% ../nbs/01_draw.ipynb #e8a67945
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -24,7 +24,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Curve
 from matplotlib.textpath import text_to_path
 from PIL import Image
-from .graph import Concat, Conv, Network, Pool, Residual, Seq, shape
+from .graph import Concat, Conv, Network, Pool, Residual, Seq, _checked, shape
 
 # %% ../nbs/01_draw.ipynb #e643d35b
 _FONT, _LINE, _ROW, _GAP, _WIDE = 9, 12, 22, 22, 96  # font, line, height of a box, space above it, its least width
@@ -235,12 +235,12 @@ def _paint(part, margin=8):
                     zorder=3, parse_math=False)
     return fig
 
-# %% ../nbs/01_draw.ipynb #d12b124b
+# %% ../nbs/01_draw.ipynb #01e385a1
 def _network(net, size, counts, depth):
     "Figures 9 and 15: the stages, then average pooling, dropout and softmax"
     nf = shape(net.trunk, size)[2]
-    more = [('Average Pooling', 'pool', nf), (f'Dropout (keep {1 - net.drop_rate:g})', 'plain', nf),
-            ('Softmax', 'plain', net.num_classes)]
+    more = [('Average Pooling', 'pool', nf), (f'Dropout (keep {1 - net.drop_rate:g})', 'plain', nf)]
+    if net.num_classes: more.append(('Softmax', 'plain', net.num_classes))
     return _column(net.trunk, size, counts, depth, note='Output: {}', more=more)
 
 def _figure(node, size, counts, depth):
@@ -250,7 +250,7 @@ def _figure(node, size, counts, depth):
     part = _part(node, size, counts, depth, top=True)
     return _noted(part, out) if counts and not isinstance(node, Seq) else part
 
-# %% ../nbs/01_draw.ipynb #4e04e59d
+# %% ../nbs/01_draw.ipynb #214b904a
 def draw(figure, # A figure, or a `Network`
          size=None, # Input, (rows, columns, filters); the network's own, else 299×299×3
          to=None, # File to write as well: .svg, .png or .pdf
@@ -264,7 +264,8 @@ def draw(figure, # A figure, or a `Network`
     if to and Path(to).suffix.lower() not in kinds:
         raise ValueError(f"cannot write {str(to)!r}; end its name in one of {', '.join(kinds)}")
     net = figure if isinstance(figure, Network) else None
-    size = tuple(size or ((net.size, net.size, net.in_chans) if net else (299, 299, 3)))
+    size = size or (net.input if net else (299, 299, 3))
+    if not net: figure, size = _checked(figure, size)
     part = _network(net, size, counts, depth) if net else _figure(figure, size, counts, depth)
     grid = 'x'.join(map(str, size))
     image = f'Input ({grid})' if counts else 'Input'

@@ -8,28 +8,34 @@ __all__ = ['inception_v4', 'released_scales', 'inception_resnet_v1', 'inception_
            'inception_resnet_v1_facenet', 'networks', 'Architecture', 'figure_15', 'list_models', 'network',
            'configure', 'create_model']
 
-# %% ../nbs/08_models.ipynb #0bb104e5
+# %% ../nbs/08_models.ipynb #3dd819fb
 import sys
-from collections.abc import Iterable
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from math import isfinite
-from numbers import Real
+from numbers import Integral, Real
 
 from .blocks import *
-from .graph import Network, Pool, avgpool, concat, conv, maxpool, rescale, rewrite, seq, transpose, widen
+from .graph import (Network, Pool, Residual, Seq, avgpool, concat, conv, maxpool, rescale, rewrite, seq,
+                                   transpose, widen)
 from .reductions import *
 from .stems import *
 
-# %% ../nbs/08_models.ipynb #2a286ae3
+# %% ../nbs/08_models.ipynb #b8202e2b
 @dataclass(frozen=True)
 class Architecture(Network):
     "A network of this notebook; calling it builds it"
-    def __call__(self, pretrained=False, **kwargs): return create_model(self.name, pretrained=pretrained, **kwargs)
+    def __call__(self, pretrained=False, # Public ImageNet weights, where there are any
+                 **kwargs, # Other arguments of `create_model`
+                ):
+        own = dict(num_classes=self.num_classes, in_chans=self.in_chans, drop_rate=self.drop_rate, aux=bool(self.aux))
+        return create_model(self, pretrained=pretrained, **{**own, **kwargs})
 
     def __hash__(self):
-        _meet_fastai()  # fastai looks an architecture's cut, split and statistics up by its hash
+        _meet_fastai(self)  # fastai looks an architecture's cut, split and statistics up by its hash
         return hash(self.name)
 
 # %% ../nbs/08_models.ipynb #34bb3d21
@@ -39,11 +45,19 @@ inception_v4 = Architecture('inception_v4', seq(
     [inception_b] * 7, reduction_b_v4,
     [inception_c] * 3))
 
-# %% ../nbs/08_models.ipynb #d40bdc92
+# %% ../nbs/08_models.ipynb #6cb7eadf
 released_scales = .17, .10, .20  # A, B, C: released code; §3.3 says "between 0.1 and 0.3"
 
-def figure_15(stem, a, table, b, reduction_b, c, counts=(5, 10, 5), scales=released_scales):
-    "Stages of a residual network; `counts` blocks of each kind"
+def figure_15(stem, # Figure 3 or 14
+              a, # Figure 10 or 16
+              table, # Row of Table 1
+              b, # Figure 11 or 17
+              reduction_b, # Figure 12 or 18
+              c, # Figure 13 or 19
+              counts=(5, 10, 5), # Blocks of each kind (Figure 15)
+              scales=released_scales, # Their residuals' factors
+             ) -> Seq:
+    "Stages of a residual network"
     a, b, c = ([rescale(o, s)] * n for o, s, n in zip((a, b, c), scales, counts))
     return seq(stem, a, reduction_a(**table), b, reduction_b, c)
 
@@ -117,7 +131,7 @@ inception_resnet_v2_released = _release(
 
 inception_resnet_v1_facenet = _release(inception_resnet_v1, 'inception_resnet_v1.facenet', resnet_c_r1)
 
-# %% ../nbs/08_models.ipynb #1d9c77d3
+# %% ../nbs/08_models.ipynb #633c0e5d
 networks = {n.name: n for n in (
     inception_v3, inception_v4, inception_resnet_v1, inception_resnet_v2, inception_resnet_v2_b10_20_10,
     inception_v4_released, inception_resnet_v2_released, inception_resnet_v1_facenet)}
@@ -126,34 +140,49 @@ def list_models(pattern='*', # Shell pattern, '*resnet*'
                 pretrained=False, # Only those with public ImageNet weights
                ) -> list: # Names for `create_model`
     "The networks that exist; plain names are the paper's figures with their misprints mended"
+    if not pretrained: return [n for n in networks if fnmatch(n, pattern)]
     from inception_repro.weights import public_weights
-    return [n for n in networks if fnmatch(n, pattern) and (not pretrained or n in public_weights)]
+    return [n for n in networks if fnmatch(n, pattern) and n in public_weights]
 
-def network(name): # A name of `list_models`; raises `ValueError` otherwise
+def network(name, # A name of `list_models`, or a network's value
+           ) -> Architecture: # Raises `ValueError` for anything else
     "The value behind a name"
+    if isinstance(name, Architecture): return name
     if name in networks: return networks[name]
     near = get_close_matches(str(name).lower().replace('-', '_'), networks, n=1, cutoff=.5)
     raise ValueError(f"unknown model {name!r}; " + (f'did you mean {near[0]!r}? ' if near else '') + f"one of {', '.join(networks)}")
 
-# %% ../nbs/08_models.ipynb #c0a4cfa0
+# %% ../nbs/08_models.ipynb #c359a287
 def _check(name, value, ok, way):
     if not ok: raise ValueError(f'{name} is {value!r}; {way}')
 
-def _scaled(net, scale):
-    "The network with `scale` on its residuals: one number, or one for each of the A, B and C blocks"
-    named = {n.name for n in net.trunk.nodes if 'ResNet' in getattr(n, 'name', '')}
-    _check('scale', scale, named, f'{net.name} has no residual to scale, leave it out')
-    scales = list(scale) if isinstance(scale, Iterable) and not isinstance(scale, str) else [scale] * 3
-    ok = len(scales) == 3 and all(isinstance(s, Real) and isfinite(s) for s in scales)
+def _count(name, value, least):
+    ok = isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    _check(name, value, ok, f'give a whole number of at least {least}')
+    return int(value)
+
+def _three(scale):
+    "Scales of the A, B and C blocks"
+    several = isinstance(scale, Sequence) and not isinstance(scale, str) or getattr(scale, 'ndim', 0) == 1
+    scales = list(scale) if several else [scale] * 3
+    number = lambda s: isinstance(s, Real) and not isinstance(s, bool) or getattr(s, 'ndim', None) == 0
+    ok = len(scales) == 3 and all(number(s) and isfinite(s) for s in scales)
     _check('scale', scale, ok, 'give one finite number, or three, for the A, B and C blocks')
-    by_name = dict(zip(('Inception-ResNet-A', 'Inception-ResNet-B', 'Inception-ResNet-C'), scales))
-    f = lambda n: rescale(n, by_name[n.name]) if getattr(n, 'name', '') in by_name else n
-    return replace(net, trunk=seq(*map(f, net.trunk.nodes)))
+    return [float(s) for s in scales]
 
-def _is_count(o): return isinstance(o, int) and not isinstance(o, bool)
+def _scaled(net, scale):
+    "The network with `scale` on its residuals; a released network's last block is never scaled, unless by 0"
+    names = [f'Inception-ResNet-{o}' for o in 'ABC']
+    named = any(getattr(n, 'name', '') in names for n in net.trunk.nodes)
+    _check('scale', scale, named, f'{net.name} has no residual to scale, leave it out')
+    by_name = dict(zip(names, _three(scale)))
+    def f(n):
+        new = by_name.get(n.name) if isinstance(n, Residual) else None
+        return n if new is None or (not n.act and new) else replace(n, scale=new)
+    return replace(net, trunk=rewrite(net.trunk, f))
 
-# %% ../nbs/08_models.ipynb #79247d39
-def configure(name, # A name of `list_models`
+# %% ../nbs/08_models.ipynb #5cc52384
+def configure(name, # A name of `list_models`, or a network's value
               num_classes=1000, # Classes (Figures 9 and 15); 0 leaves the classifier out
               in_chans=3, # Channels of the images
               width=1.0, # Factor on every number of filters; 1/4 trains on a laptop
@@ -164,19 +193,19 @@ def configure(name, # A name of `list_models`
              ) -> Architecture: # Raises `ValueError` that names the bad value
     "The value of a network's variant"
     net = network(name)
-    _check('num_classes', num_classes, _is_count(num_classes) and num_classes >= 0, 'give a whole number of at least 0')
-    _check('in_chans', in_chans, _is_count(in_chans) and in_chans >= 1, 'give a whole number of at least 1')
+    num_classes, in_chans = _count('num_classes', num_classes, 0), _count('in_chans', in_chans, 1)
     _check('drop_rate', drop_rate, isinstance(drop_rate, Real) and 0 <= drop_rate < 1, 'give a share of at least 0 and below 1')
     _check('width', width, isinstance(width, Real) and isfinite(width) and width > 0, 'give a positive factor, 1 for the paper')
     _check('aux', aux, not aux or net.aux_at, 'only inception_v3 has an auxiliary head')
-    net = replace(net, num_classes=num_classes, in_chans=in_chans, drop_rate=float(drop_rate), aux=aux_v3 if aux else None)
+    net = replace(net, num_classes=num_classes, in_chans=in_chans, drop_rate=float(drop_rate))
+    net = replace(net, aux=(net.aux or aux_v3) if aux else None)
     if scale is not None: net = _scaled(net, scale)
     if padded: net = replace(net, trunk=rewrite(net.trunk, lambda n: replace(n, padded=True) if isinstance(n, Pool) else n))
     if width == 1: return net
     return replace(net, trunk=widen(net.trunk, width), aux=widen(net.aux, width) if aux else None)
 
-# %% ../nbs/08_models.ipynb #4e0188ea
-def create_model(name, # A name of `list_models`
+# %% ../nbs/08_models.ipynb #0d3d73dc
+def create_model(name, # A name of `list_models`, or a network's value
                  num_classes=1000, # Classes; 0 leaves the classifier out
                  in_chans=3, # Channels of the images
                  width=1.0, # Factor on every number of filters
@@ -186,18 +215,23 @@ def create_model(name, # A name of `list_models`
                  features_only=False, # A list of feature maps instead of logits, as timm does
                  out_indices=None, # Which feature maps; all unless given
                  **kwargs, # `aux`, `padded`: see `configure`
-                ): # `Net`, or `FeatureNet` with `features_only`
+                ): # `Net`, or `FeatureNet` with `features_only`. Raises `ValueError` that names the bad value
     "Build a network by name"
     from inception_repro.net import FeatureNet, build  # torch is imported when something is built
+    from inception_repro.weights import load_pretrained, pretrained_cfg, public
     value = configure(name, num_classes, in_chans, width, scale, drop_rate, **kwargs)
-    from inception_repro.weights import load_pretrained, pretrained_cfg
-    if pretrained: _check('width', width, width == 1, f'public weights of {name} exist at width 1 only')
+    _check('out_indices', out_indices, out_indices is None or features_only, 'it goes with features_only=True')
+    if pretrained:
+        public(value.name)
+        _check('width', width, width == 1, f'public weights of {value.name} exist at width 1 only')
+        if scale is not None or kwargs.get('padded'): warnings.warn('public weights were trained with other scales or averages')
     net = build(value)
-    net.pretrained_cfg = net.default_cfg = pretrained_cfg(name)
     if pretrained: load_pretrained(net)
-    return FeatureNet(net, out_indices) if features_only else net
+    net = FeatureNet(net, out_indices) if features_only else net
+    net.pretrained_cfg = net.default_cfg = pretrained_cfg(value.name)
+    return net
 
-# %% ../nbs/08_models.ipynb #58c89ea8
+# %% ../nbs/08_models.ipynb #a5ad7900
 def _body(net):
     "What fastai keeps of a network: its steps from the stem on, one after another"
     from torch import nn
@@ -206,13 +240,15 @@ def _body(net):
 def _split(m):
     "Parameter groups: up to Reduction-A, the rest of the trunk, the head"
     from fastai.basics import L, params
-    i = next(i for i, b in enumerate(m[0].children()) if type(b).__name__ == 'Group') + 2
+    from inception_repro.net import Group
+    i = next(i for i, b in enumerate(m[0].children()) if isinstance(b, Group)) + 2
     return L(m[0][:i], m[0][i:], m[1:]).map(params)
 
-def _meet_fastai():
-    "Tell fastai, once it is imported, about every network"
-    learner = sys.modules.get('fastai.vision.learner')
-    if learner is None or getattr(learner, '_inception_repro', False) or not hasattr(learner, 'model_meta'): return
-    learner._inception_repro = True
-    half = [.5] * 3
-    for n in networks.values(): learner.model_meta[n] = dict(cut=_body, split=_split, stats=(half, half))
+_busy = []
+def _meet_fastai(net):
+    "Tell fastai, once it is imported, about a network that somebody looks up"
+    meta = getattr(sys.modules.get('fastai.vision.learner'), 'model_meta', None)
+    if meta is None or _busy: return
+    _busy.append(net)  # looking it up in fastai's table asks for its hash again
+    try: meta.setdefault(net, dict(cut=_body, split=_split, stats=([.5] * 3, [.5] * 3)))
+    finally: _busy.clear()

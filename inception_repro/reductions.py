@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['table_1', 'reduction_b_v4', 'reduction_b_r1', 'reduction_b_r2', 'reduction_a']
 
-# %% ../nbs/05_reductions.ipynb #fdaddc87
-from .graph import concat, conv, maxpool
+# %% ../nbs/05_reductions.ipynb #32fcba12
+from .graph import Concat, concat, conv, maxpool
 
 # %% ../nbs/05_reductions.ipynb #da067bf9
 table_1 = {
@@ -14,8 +14,12 @@ table_1 = {
     'inception_resnet_v1': dict(k=192, l=192, m=256, n=384),
     'inception_resnet_v2': dict(k=256, l=256, m=384, n=384)}
 
-# %% ../nbs/05_reductions.ipynb #0bfef23c
-def reduction_a(k, l, m, n):
+# %% ../nbs/05_reductions.ipynb #6dff42ec
+def reduction_a(k, # Filters of the 1×1 convolution
+                l, # Filters of the 3×3 on top of it
+                m, # Filters of the 3×3 with stride 2 on top of that
+                n, # Filters of the 3×3 with stride 2 that stands alone
+               ) -> Concat:
     "Figure 7, with Table 1's letters"
     return concat(
         [maxpool()],
