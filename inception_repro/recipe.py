@@ -18,7 +18,7 @@ _all_ = ['replace']
 # %% auto #0
 __all__ = ['PRESETS', 'Recipe', 'network_of', 'preset', 'evaluation_steps', 'replace']
 
-# %% ../nbs/13_recipe.ipynb #b38b9dc0
+# %% ../nbs/13_recipe.ipynb #ba00ae18
 @dataclass(frozen=True)
 class Recipe:
     "What a run depends on, beside the pixels themselves"
@@ -26,7 +26,7 @@ class Recipe:
     width: float = 1. # Factor on every number of filters (1 is the paper; below it, ours)
     scale: float | tuple | None = None # Factor on the residuals (§3.3); None for the network's own (released code)
     dropout: float = .2 # Share dropped before the classifier (Figures 9, 15: "keep 0.8")
-    aux: float = .4 # Weight of Inception-v3's auxiliary loss, at 299 px only; 0 leaves it out (Inception-v3's released code)
+    aux: float = .4 # Weight of Inception-v3's auxiliary loss, from 299 px on; 0 leaves it out (its released code)
     dataset: str = 'imagenet' # Name, also of the folder of the records (§5)
     classes: int | None = None # The first so many classes; None for all, 20 of the fractals (ours)
     per_class: int | None = None # The first so many training images of each; None for all, 200 fractals (ours)
@@ -35,7 +35,7 @@ class Recipe:
     px: int = 299 # Side of the network's input, pixels (Figures 9, 15)
     bs: int = 640 # Images a step (§4: 20 replicas; 32 each is the usual guess)
     epochs: int = 200 # Passes over the training set (Figures 21-26: the axis ends there)
-    evals: tuple = (1,) # Evaluations in each epoch, the last number for all that follow; 1/2 is every other epoch (ours)
+    evals: tuple = (1,) # Evaluations an epoch, the last number for all that follow; 1/2: every other epoch (ours)
     optimizer: str = 'rmsprop_tf' # (§4), or 'adamw' with betas (momentum, .999) and epsilon 1e-8 (ours)
     lr: float = .045 # Learning rate (§4)
     decay: float = .94 # Factor on it at every stair (§4)
@@ -44,7 +44,7 @@ class Recipe:
     momentum: float = .9 # (§4: earlier experiments; released code)
     rho: float = .9 # Decay of RMSProp's mean square (§4)
     eps: float = 1. # Inside RMSProp's root (§4)
-    clip: float | None = 2. # Largest norm of all gradients together, None for any (AAAI version; value: Inception-v3 paper)
+    clip: float | None = 2. # Largest norm of all gradients together, or None (AAAI version; value: Inception-v3 paper)
     wd: float = 4e-5 # Weight decay (released code)
     smoothing: float = .1 # Label smoothing (Inception-v3 paper)
     ema: float = .9999 # Decay of the running average of the weights, with warm-up (§4; value: released code)
@@ -60,7 +60,7 @@ class Recipe:
         if isinstance(self.evals, Real): object.__setattr__(self, 'evals', (self.evals,))
         _check(self)
 
-# %% ../nbs/13_recipe.ipynb #e63d1057
+# %% ../nbs/13_recipe.ipynb #6e96f6b0
 _whole = lambda v: isinstance(v, int) and not isinstance(v, bool)
 _number = lambda v: isinstance(v, Real) and not isinstance(v, bool) and isfinite(v)
 
@@ -70,7 +70,7 @@ _RULES = {
     'classes': (lambda v: v is None or _whole(v) and v >= 2, 'None, or a whole number of at least 2'),
     'per_class valid_per_class': (lambda v: v is None or _whole(v) and v >= 1, 'None, or a whole number of at least 1'),
     'seed': (lambda v: _whole(v) and 0 <= v < 2**32, 'a whole number from 0 to below 2**32'),
-    'evals': (lambda v: isinstance(v, tuple) and v and all(_number(o) and o > 0 for o in v), 'one or more numbers above 0'),
+    'evals': (lambda v: isinstance(v, tuple) and v and all(_number(o) and o > 0 for o in v), 'numbers above 0'),
     'lr every compress eps': (lambda v: _number(v) and v > 0, 'a number above 0'),
     'clip': (lambda v: v is None or _number(v) and v > 0, 'None, or a number above 0'),
     'decay': (lambda v: _number(v) and 0 < v <= 1, 'a number above 0 and up to 1'),
@@ -83,13 +83,14 @@ _RULES = {
     'dataset': (lambda v: isinstance(v, str) and v.strip('.') and not set(v) & set('/\\'),
                 'a plain name; where its images are is an argument of `fit`')}
 
-# %% ../nbs/13_recipe.ipynb #fe945021
+# %% ../nbs/13_recipe.ipynb #2297dff2
 def network_of(recipe, # `Recipe`
                num_classes=1000, # Classes
               ): # `Architecture`, with Inception-v3's auxiliary head if it has a weight
     "The value of the network that a recipe trains"
     aux = recipe.aux > 0 and bool(network(recipe.model).aux_at)
-    return configure(recipe.model, num_classes, width=recipe.width, scale=recipe.scale, drop_rate=recipe.dropout, aux=aux)
+    r = recipe
+    return configure(r.model, num_classes, width=r.width, scale=r.scale, drop_rate=r.dropout, aux=aux)
 
 def _smallest(net):
     "The smallest image that a network can be trained on, with its auxiliary head if it has one; pixels"
@@ -103,16 +104,18 @@ def _check(r):
             if not ok(v := getattr(r, name)): raise ValueError(f'{name} is {v!r}; use {way}')
     if not _whole(r.px): raise ValueError(f'px is {r.px!r}; use a whole number')
     if r.px < (need := _smallest(net := network_of(r))):
-        raise ValueError(f'px is {r.px!r}; {r.model} needs {need}' + ' with its auxiliary head, so leave that out with aux=0' * bool(net.aux))
+        way = ' with its auxiliary head, so leave that out with aux=0' * bool(net.aux)
+        raise ValueError(f'px is {r.px!r}; {r.model} needs {need}{way}')
 
-# %% ../nbs/13_recipe.ipynb #f917ebe5
+# %% ../nbs/13_recipe.ipynb #0595fd46
 _SMALL = dict(aux=0., width=.25, stored=64, px=75, bs=32)
 PRESETS = dict(
     paper=dict(precision='bf16', compile=True),
     tiny=dict(dataset='tiny-imagenet-200', aux=0., stored=64, px=139, bs=128, epochs=40, evals=(4, 2, 1), compress=5.,
               precision='bf16', compile=True),
     tiny40=dict(dataset='tiny-imagenet-40', classes=40, **_SMALL, epochs=20, evals=(4, 2, 1), compress=4.),
-    demo=dict(dataset='fractals', classes=10, per_class=400, valid_per_class=50, **_SMALL, epochs=8, evals=2, compress=4.))
+    demo=dict(dataset='fractals', classes=10, per_class=400, valid_per_class=50, **_SMALL, epochs=8, evals=2,
+              compress=4.))
 
 def preset(name='demo', # One of `PRESETS`
            model=None, # Name of `list_models`
@@ -123,8 +126,8 @@ def preset(name='demo', # One of `PRESETS`
     known = [f.name for f in fields(Recipe)]
     for k in changes:
         if k not in known:
-            near = get_close_matches(k, known, 1)
-            raise ValueError(f"unknown field {k!r}; {f'did you mean {near[0]!r}? ' if near else ''}one of {', '.join(known)}")
+            near = [f'did you mean {o!r}? ' for o in get_close_matches(k, known, 1)]
+            raise ValueError(f"unknown field {k!r}; {''.join(near)}one of {', '.join(known)}")
     return Recipe(**{**PRESETS[name], **(dict(model=model) if model else {}), **changes})
 
 # %% ../nbs/13_recipe.ipynb #e03d804b

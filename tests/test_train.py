@@ -1,0 +1,329 @@
+"Runs that are stopped, killed, crowded or damaged. Not in a notebook: they need processes to kill."
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from itertools import product
+
+import pytest
+import torch
+
+from inception_repro import train
+from inception_repro.checkpoint import Checkpoints
+from inception_repro.learner import Part, learner, load_data
+from inception_repro.recipe import evaluation_steps, preset, replace
+from inception_repro.records import compare, read_run
+from inception_repro.train import fit
+
+ENV = dict(commit=None, device='cpu', python='3', torch='2', fastai='2', inception_repro='0')
+TINY = preset('demo', 'inception_resnet_v1', width=1/16, classes=3, per_class=22, valid_per_class=5, bs=16,
+              epochs=2, evals=2)
+STEPS = 8 # two epochs of four, the last two images of each left out
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    "The numbers depend on it, and the children use one"
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+
+@pytest.fixture(scope='module')
+def data(): return load_data(TINY)
+
+
+@pytest.fixture(scope='module')
+def quiet(data): return dict(data=data, device='cpu', env=ENV, progress=False)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, quiet):
+    "The run that nothing happened to"
+    return fit(TINY, tmp_path_factory.mktemp('whole'), **quiet)
+
+
+class Raise(Part):
+    "An exception at an event of a step"
+    order = 100
+    def __init__(self, step, event, exc=KeyboardInterrupt): self.stop_at, self.event, self.exc = step, event, exc
+
+    def __call__(self, name):
+        if name == self.event and self.count.step == self.stop_at: raise self.exc
+
+
+def stop(recipe, out, quiet, step, event='after_backward', save_every=0, exc=KeyboardInterrupt):
+    with pytest.raises(exc) as e: fit(recipe, out, **quiet, save_every=save_every, cbs=Raise(step, event, exc))
+    return str(e.value)
+
+
+def folder(out, recipe=TINY): return out/recipe.dataset/'checkpoints'/f'{recipe.model}-{recipe.seed}'
+
+
+def table(run): return [line.rsplit(',', 1)[0] for line in run.path.read_text().splitlines()] # without seconds
+
+
+def test_same_twice(whole, tmp_path, quiet):
+    torch.rand(3), random.random()
+    before = torch.get_rng_state(), random.getstate()
+    again = fit(TINY, tmp_path, **quiet)
+    assert compare(whole, again) == '' and table(whole) == table(again)
+    assert torch.equal(before[0], torch.get_rng_state()) and before[1] == random.getstate() # the caller's are his own
+    assert whole['step'].tolist() == [2, 4, 6, 8] == evaluation_steps(TINY, 4)
+    assert not list(whole.path.parent.glob('check*'))
+
+
+EVENTS = ['before_batch', 'after_backward', 'after_step']
+PLACES = random.Random(0).sample(list(product(range(STEPS), EVENTS, [0, 1e9])), 8)
+
+
+@pytest.mark.parametrize('step, event, save_every', PLACES)
+def test_resumes_anywhere(whole, tmp_path, quiet, step, event, save_every):
+    if event == 'after_step': step += 1 # has counted itself
+    stop(TINY, tmp_path, quiet, step, event, save_every)
+    again = fit(TINY, tmp_path, **quiet)
+    assert compare(whole, again) == '' and table(whole) == table(again)
+
+
+@pytest.mark.parametrize('changes', [dict(optimizer='adamw', lr=.002, wd=.05), dict(precision='bf16'),
+                                     dict(channels_last=False, clip=None, model='inception_v4', ema=.9)], ids=str)
+def test_resumes_variants(tmp_path, quiet, changes):
+    recipe = replace(TINY, epochs=1, **changes)
+    whole = fit(recipe, tmp_path/'whole', **quiet)
+    for step in 3, 2: stop(recipe, tmp_path/'cut', quiet, step, 'before_batch', save_every=1e9 if step == 3 else 0)
+    assert not torch.is_autocast_enabled('cpu')
+    assert compare(whole, fit(recipe, tmp_path/'cut', **quiet)) == ''
+
+
+def test_stopped_again_and_again(whole, tmp_path, quiet):
+    for step in range(STEPS): stop(TINY, tmp_path, quiet, step)
+    again = fit(TINY, tmp_path, **quiet)
+    assert compare(whole, again) == ''
+    assert [r['step'] for r in again.meta['time']['resumed']] == list(range(STEPS))
+
+
+CHILD = f'''
+import sys, torch
+torch.set_num_threads(1)
+from inception_repro.recipe import Recipe
+from inception_repro.train import Part, fit
+class Say(Part):
+    order = 100
+    def after_batch(self): print(self.count.step, flush=True)
+fit(Recipe(**{dict(TINY.__dict__)!r}), sys.argv[1], device='cpu', env={ENV!r}, progress=False, save_every=0, cbs=Say())
+'''
+
+
+def child(out, **kw):
+    return subprocess.Popen([sys.executable, '-c', CHILD, out], stdout=subprocess.PIPE, text=True, **kw)
+
+
+def test_sigkill(whole, tmp_path):
+    "Twice, at moments of which nothing is known"
+    for upto in 2, 5:
+        p = child(tmp_path)
+        while int(p.stdout.readline()) < upto: pass
+        time.sleep(random.random() / 20)
+        p.send_signal(signal.SIGKILL)
+        assert p.wait() == -signal.SIGKILL
+    (folder(tmp_path)/'.000000000009.pt.1.tmp').write_bytes(b'half') # as a kill within a write leaves it
+    p = child(tmp_path)
+    p.communicate()
+    again = read_run(tmp_path/'fractals/inception_resnet_v1-0.csv')
+    assert p.returncode == 0 and compare(whole, again) == '' and table(whole) == table(again)
+    assert sorted(o.suffix for o in again.path.parent.iterdir()) == ['.csv', '.json']
+
+
+def test_ctrl_c(whole, tmp_path, quiet):
+    p = child(tmp_path, stderr=subprocess.PIPE)
+    while int(p.stdout.readline()) < 3: pass
+    p.send_signal(signal.SIGINT)
+    err = p.communicate()[1]
+    assert p.returncode and 'stopped; the same command goes on from step' in err.splitlines()[-1]
+    assert compare(whole, fit(TINY, tmp_path, **quiet)) == ''
+
+
+def test_refused_while_running(tmp_path, quiet):
+    p = child(tmp_path)
+    p.stdout.readline()
+    with pytest.raises(RuntimeError, match='is in use by another process; wait for it, or choose another out'):
+        fit(TINY, tmp_path, **quiet)
+    with pytest.raises(RuntimeError, match='in use'): fit(TINY, tmp_path, **quiet, fresh=True)
+    p.kill()
+    p.wait()
+
+
+@pytest.mark.parametrize('damage', ['cut', 'empty', 'bit'])
+def test_damaged_checkpoint(whole, tmp_path, quiet, damage):
+    stop(TINY, tmp_path, quiet, 5)
+    last, before = sorted(folder(tmp_path).glob('*.pt'), reverse=True)
+    bytes_ = bytearray(last.read_bytes())
+    bytes_[len(bytes_) // 2] ^= 16
+    last.write_bytes(dict(cut=bytes(bytes_[:len(bytes_) // 2]), empty=b'', bit=bytes(bytes_))[damage])
+    with pytest.warns(UserWarning, match=f'{last.name} is damaged; the one before it is taken'):
+        again = fit(TINY, tmp_path, **quiet)
+    assert compare(whole, again) == ''
+    assert again.meta['time']['resumed'][0]['step'] == int(before.stem) == 4
+
+
+def test_all_checkpoints_damaged(whole, tmp_path, quiet):
+    stop(TINY, tmp_path, quiet, 5)
+    for p in folder(tmp_path).glob('*.pt'): p.write_bytes(b'gone')
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match='is whole; start the run again with fresh=True'):
+        fit(TINY, tmp_path, **quiet)
+    assert compare(whole, fit(TINY, tmp_path, **quiet, fresh=True)) == ''
+
+
+def test_lost_files(whole, tmp_path, quiet):
+    "Without its record a checkpoint is nothing; without its checkpoints a record starts again"
+    for lost in 'csv', 'pt':
+        stop(TINY, tmp_path/lost, quiet, 5)
+        for p in [*(tmp_path/lost).rglob(f'*.{lost}')]: p.unlink()
+        assert compare(whole, fit(TINY, tmp_path/lost, **quiet)) == ''
+
+
+def test_rows_lost(tmp_path, quiet):
+    stop(TINY, tmp_path, quiet, 7)
+    p = tmp_path/'fractals/inception_resnet_v1-0.csv'
+    lines = p.read_text().splitlines(True)
+    p.write_text(''.join(lines[:2] + lines[3:]))
+    with pytest.raises(ValueError, match='lacks the rows of steps 4; .* fresh=True'): fit(TINY, tmp_path, **quiet)
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/fd'), reason='asks Linux for the name of an open file')
+@pytest.mark.parametrize('what', ['checkpoint', 'row'])
+def test_full_disk(whole, tmp_path, quiet, monkeypatch, what):
+    real, calls = os.fsync, []
+    def full(fd):
+        name = os.readlink(f'/proc/self/fd/{fd}')
+        calls.append(name)
+        if name.endswith('.csv') == (what == 'row') and sum((o.endswith('.csv')) == (what == 'row') for o in calls) > 5:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        real(fd)
+    with monkeypatch.context() as m:
+        m.setattr(os, 'fsync', full)
+        recipe = TINY if what == 'checkpoint' else replace(TINY, evals=4)
+        if what == 'row': whole = None
+        with pytest.raises(OSError, match='the disk is full; make room, and the same command goes on from step') as e:
+            fit(recipe, tmp_path, **quiet, save_every=0)
+        assert e.value.errno == errno.ENOSPC
+    again = fit(recipe, tmp_path, **quiet)
+    assert again.meta['finished'] and (whole is None or compare(whole, again) == '')
+    if whole is None: assert again['step'].tolist() == list(range(1, STEPS + 1))
+
+
+def test_changed_recipe(tmp_path, quiet):
+    stop(TINY, tmp_path, quiet, 5)
+    other = replace(TINY, lr=.01, evals=1)
+    with pytest.raises(ValueError, match=r'evals: \[2\] -> \[1\], lr: 0.045 -> 0.01; choose another out, or'):
+        fit(other, tmp_path, **quiet)
+    p = tmp_path/'fractals/inception_resnet_v1-0.json'
+    assert not json.loads(p.read_text())['finished'] # and nothing has been touched
+    assert fit(other, tmp_path, **quiet, fresh=True)['step'].tolist() == [4, 8]
+
+
+def test_changed_data(tmp_path, quiet):
+    stop(TINY, tmp_path, quiet, 5)
+    other = load_data(replace(TINY, valid_per_class=6))
+    with pytest.raises(ValueError, match='was made with another recipe: dataset_hash'):
+        fit(TINY, tmp_path, other, 'cpu', progress=False)
+
+
+def test_older_recipe(whole, tmp_path, quiet):
+    "A field that a record does not know yet has its default"
+    stop(TINY, tmp_path, quiet, 5)
+    p = tmp_path/'fractals/inception_resnet_v1-0.json'
+    meta = json.loads(p.read_text())
+    assert meta['recipe'].pop('hue') == 0.
+    p.write_text(json.dumps(meta))
+    assert fit(TINY, tmp_path, **quiet).rows[-1]['loss'] == whole.rows[-1]['loss']
+
+
+def test_other_threads(tmp_path, quiet):
+    stop(TINY, tmp_path, quiet, 5)
+    torch.set_num_threads(2)
+    try:
+        with pytest.warns(UserWarning, match=r'begun with 1 threads and goes on with 2.*set_num_threads\(1\)'):
+            stop(TINY, tmp_path, quiet, 5)
+    finally: torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize('lr', [1e30, 1e4])
+def test_not_finite(tmp_path, quiet, lr):
+    wild = replace(TINY, lr=lr, clip=None)
+    for _ in range(2): # again: the same end
+        with pytest.raises(FloatingPointError, match=r'(nan|inf) at step \d, epoch [\d.]+, learning rate .*fresh'):
+            fit(wild, tmp_path, **quiet)
+    assert compare(fit(TINY, tmp_path, **quiet, fresh=True), fit(TINY, tmp_path/'b', **quiet)) == ''
+
+
+def test_finished_returns_at_once(whole, quiet, monkeypatch):
+    monkeypatch.setattr(train, 'learner', None) # not even a network is made
+    monkeypatch.setattr(train, 'load_data', None)
+    root, stamp = whole.path.parents[1], whole.path.stat().st_mtime_ns
+    start = time.perf_counter()
+    assert compare(fit(TINY, root, device='cpu'), whole) == ''
+    assert time.perf_counter() - start < .5 and whole.path.stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match='another recipe: lr'): fit(replace(TINY, lr=1.), root, device='cpu')
+
+
+def test_killed_when_all_was_done(whole, tmp_path, quiet, monkeypatch):
+    "After the last checkpoint, before the record says so; and after that, before the folder is gone"
+    with monkeypatch.context() as m:
+        m.setattr(train.Record, 'finish', lambda self: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt): fit(TINY, tmp_path, **quiet)
+    with monkeypatch.context() as m:
+        m.setattr(train.shutil, 'rmtree', lambda p: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt): fit(TINY, tmp_path, **quiet)
+    assert list(folder(tmp_path).glob('*.pt'))
+    assert compare(whole, fit(TINY, tmp_path, **quiet)) == ''
+    assert not folder(tmp_path).exists()
+
+
+def test_bf16_step(data):
+    recipe = replace(TINY, precision='bf16')
+    learn, seen = learner(recipe, data), []
+    hook = learn.model.trunk.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    learn.add_cb(Raise(1, 'after_batch'))
+    with pytest.raises(KeyboardInterrupt): learn.fit(1)
+    assert seen == [torch.bfloat16] and learn.pred.dtype == learn.loss.dtype == torch.float32
+    assert {p.dtype for p in learn.model.parameters()} == {torch.float32}
+
+
+def test_auxiliary_head(data):
+    "At 299 pixels Inception-v3 learns from both heads, with a weight of 0.4 on the second"
+    recipe = replace(TINY, model='inception_v3', px=299, aux=.4, bs=2)
+    learn = learner(recipe, data)
+    xb, yb = learn.dls.one_batch()
+    learn.model.train()
+    main, aux = learn.model(xb)
+    ce = lambda o: torch.nn.functional.cross_entropy(o, yb, label_smoothing=.1)
+    torch.testing.assert_close(learn.loss_func((main, aux), yb), ce(main) + .4 * ce(aux))
+    learn.add_cb(Raise(1, 'after_batch'))
+    with pytest.raises(KeyboardInterrupt): learn.fit(1)
+    assert learn.model.aux.classifier.weight.grad is None and learn.average.net.n_averaged == 1
+
+
+def test_keeps_two(tmp_path):
+    kept = Checkpoints(tmp_path)
+    for i in range(5): kept.save(i, dict(step=i))
+    assert [p.name for p in kept.files()] == ['000000000004.pt', '000000000003.pt'] and kept.load() == dict(step=4)
+
+
+def test_lines_for_a_log(tmp_path, quiet, capsys):
+    fit(TINY, tmp_path, **{**quiet, 'progress': True})
+    lines = capsys.readouterr().out.splitlines()
+    name = 'inception_resnet_v1 seed 0'
+    assert [o.split(', top-1')[0] for o in lines] == [f'{name}, epoch {e} of 2' for e in (1, 1, 2, 2)]
+
+
+def test_no_warnings(tmp_path, quiet):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        fit(replace(TINY, epochs=1), tmp_path, **quiet)
