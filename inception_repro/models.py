@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['inception_v4', 'released_scales', 'inception_resnet_v1', 'inception_resnet_v2', 'inception_resnet_v2_b10_20_10',
            'inception_v3', 'aux_v3', 'inception_v4_released', 'inception_resnet_v2_released',
-           'inception_resnet_v1_facenet', 'networks', 'Architecture', 'figure_15', 'list_models', 'network',
-           'configure', 'create_model']
+           'inception_resnet_v1_facenet', 'public_weights', 'networks', 'Architecture', 'figure_15', 'public',
+           'pretrained_cfg', 'list_models', 'network', 'configure', 'create_model']
 
 # %% ../nbs/08_models.ipynb #3dd819fb
 import sys
@@ -131,7 +131,25 @@ inception_resnet_v2_released = _release(
 
 inception_resnet_v1_facenet = _release(inception_resnet_v1, 'inception_resnet_v1.facenet', resnet_c_r1)
 
-# %% ../nbs/08_models.ipynb #633c0e5d
+# %% ../nbs/08_models.ipynb #76661d18
+public_weights = {  # on the Hugging Face hub, with timm's keys
+    'inception_v3': 'timm/inception_v3.tf_in1k',
+    'inception_v4.released': 'timm/inception_v4.tf_in1k',
+    'inception_resnet_v2.released': 'timm/inception_resnet_v2.tf_in1k'}
+
+def public(name) -> str: # A network's name. Raises `ValueError` where it has no public weights
+    "Where a network's public weights are on the Hugging Face hub"
+    if name in public_weights: return public_weights[name]
+    kin = [n for n in public_weights if n.startswith(name.split('.')[0])]
+    raise ValueError(f"{name} has no public weights; {', '.join(kin or public_weights)} {'has' if len(kin) == 1 else 'have'}")
+
+def pretrained_cfg(name) -> dict: # A network's name
+    "How images are prepared for a network, in timm's words"
+    return dict(architecture=name, hf_hub_id=public_weights.get(name), input_size=(3, 299, 299), pool_size=(8, 8),
+                num_classes=1000, crop_pct=.875, interpolation='bicubic', mean=(.5,) * 3, std=(.5,) * 3,
+                first_conv='trunk.stem.0.conv', classifier='classifier')
+
+# %% ../nbs/08_models.ipynb #9c0e92c4
 networks = {n.name: n for n in (
     inception_v3, inception_v4, inception_resnet_v1, inception_resnet_v2, inception_resnet_v2_b10_20_10,
     inception_v4_released, inception_resnet_v2_released, inception_resnet_v1_facenet)}
@@ -140,9 +158,7 @@ def list_models(pattern='*', # Shell pattern, '*resnet*'
                 pretrained=False, # Only those with public ImageNet weights
                ) -> list: # Names for `create_model`
     "The networks that exist; plain names are the paper's figures with their misprints mended"
-    if not pretrained: return [n for n in networks if fnmatch(n, pattern)]
-    from inception_repro.weights import public_weights
-    return [n for n in networks if fnmatch(n, pattern) and n in public_weights]
+    return [n for n in networks if fnmatch(n, pattern) and (not pretrained or n in public_weights)]
 
 def network(name, # A name of `list_models`, or a network's value
            ) -> Architecture: # Raises `ValueError` for anything else
@@ -204,7 +220,7 @@ def configure(name, # A name of `list_models`, or a network's value
     if width == 1: return net
     return replace(net, trunk=widen(net.trunk, width), aux=widen(net.aux, width) if aux else None)
 
-# %% ../nbs/08_models.ipynb #0d3d73dc
+# %% ../nbs/08_models.ipynb #f4e9e893
 def create_model(name, # A name of `list_models`, or a network's value
                  num_classes=1000, # Classes; 0 leaves the classifier out
                  in_chans=3, # Channels of the images
@@ -218,7 +234,6 @@ def create_model(name, # A name of `list_models`, or a network's value
                 ): # `Net`, or `FeatureNet` with `features_only`. Raises `ValueError` that names the bad value
     "Build a network by name"
     from inception_repro.net import FeatureNet, build  # torch is imported when something is built
-    from inception_repro.weights import load_pretrained, pretrained_cfg, public
     value = configure(name, num_classes, in_chans, width, scale, drop_rate, **kwargs)
     _check('out_indices', out_indices, out_indices is None or features_only, 'it goes with features_only=True')
     if pretrained:
@@ -226,7 +241,9 @@ def create_model(name, # A name of `list_models`, or a network's value
         _check('width', width, width == 1, f'public weights of {value.name} exist at width 1 only')
         if scale is not None or kwargs.get('padded'): warnings.warn('public weights were trained with other scales or averages')
     net = build(value)
-    if pretrained: load_pretrained(net)
+    if pretrained:
+        from inception_repro.weights import load_pretrained  # which knows this module
+        load_pretrained(net)
     net = FeatureNet(net, out_indices) if features_only else net
     net.pretrained_cfg = net.default_cfg = pretrained_cfg(value.name)
     return net
