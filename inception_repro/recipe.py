@@ -107,15 +107,15 @@ def _check(r):
         way = ' with its auxiliary head, so leave that out with aux=0' * bool(net.aux)
         raise ValueError(f'px is {r.px!r}; {r.model} needs {need}{way}')
 
-# %% ../nbs/13_recipe.ipynb #0595fd46
+# %% ../nbs/13_recipe.ipynb #a0b69e1e
 _SMALL = dict(aux=0., width=.25, stored=64, px=75, bs=32)
 PRESETS = dict(
     paper=dict(precision='bf16', compile=True),
-    tiny=dict(dataset='tiny-imagenet-200', aux=0., stored=64, px=139, bs=128, epochs=40, evals=(4, 2, 1), compress=5.,
+    tiny=dict(dataset='tiny-imagenet-200', classes=200, aux=0., stored=64, px=139, bs=128, epochs=40, evals=(4, 2, 1), compress=5.,
               precision='bf16', compile=True),
-    tiny40=dict(dataset='tiny-imagenet-40', classes=40, **_SMALL, epochs=20, evals=(4, 2, 1), compress=4.),
-    demo=dict(dataset='fractals', classes=10, per_class=400, valid_per_class=50, **_SMALL, epochs=8, evals=2,
-              compress=4.))
+    tiny40=dict(dataset='tiny-imagenet-40', classes=40, **_SMALL, epochs=8, evals=(4, 2, 1), compress=10.),
+    demo=dict(dataset='fractals', classes=10, per_class=400, valid_per_class=50, **_SMALL, epochs=12,
+              evals=2, compress=6.))
 
 def preset(name='demo', # One of `PRESETS`
            model=None, # Name of `list_models`
