@@ -87,7 +87,7 @@ class Cast(Part):
         self.leave()
         self.learn.pred = tuple(o.float() for o in self.pred) if isinstance(self.pred, tuple) else self.pred.float()
 
-# %% ../nbs/13_learner.ipynb #dfbf49db
+# %% ../nbs/13_learner.ipynb #d0d26b49
 def load_data(recipe, # `Recipe`
               source=None, # Folder with train/ and val/, or a `Data`; None for data that can be generated or downloaded
               **kwargs, # `cache`, `progress`, …: see `load`
@@ -95,7 +95,7 @@ def load_data(recipe, # `Recipe`
     "The images of a recipe"
     r = recipe
     if source is None and r.dataset not in NAMES:
-        raise ValueError(f'{r.dataset!r} can be neither generated nor downloaded; give data=, a folder with train/, val/')
+        raise ValueError(f'{r.dataset!r} can be neither generated nor downloaded; give data=, a folder of images')
     counts = r.classes, r.per_class, r.valid_per_class
     data = source if isinstance(source, Data) else load(source or r.dataset, r.stored, *counts, **kwargs)
     if r.classes and len(data.classes) != r.classes:
