@@ -1,10 +1,10 @@
-# make test: everything that must hold. make help lists the rest.
+# make reproduce: train the four networks and redraw Figures 21-26. make test: everything that must hold. make help lists the rest.
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 FACENET = facenet-pytorch==2.6.0  # its own requirements pin an old torch; a peer for tests only
 
-.PHONY: help install test test-latest sync execute lab clean
+.PHONY: help install reproduce test test-latest sync execute lab clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,6 +17,9 @@ $(VENV)/.installed: settings.ini constraints.txt setup.py pyproject.toml
 	@touch $@
 
 install: $(VENV)/.installed ## Make .venv with the pinned development set
+
+reproduce: install ## Train the four networks on the built-in images and draw Figures 21 to 26 in figures/demo
+	$(BIN)/inception-repro reproduce --preset demo --runs runs --out figures/demo
 
 test: install ## Check that sources and products agree, run every notebook and every test
 	$(BIN)/python nbs/_build.py check

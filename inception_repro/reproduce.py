@@ -171,7 +171,7 @@ def _images_per_second(r, classes, device, bs, steps):
     data = Data('random', tuple(map(str, range(classes))), split, split, '', [])
     return n / sum(profile_step(replace(r, bs=n, classes=None), data, device, steps, 2).values())
 
-# %% ../nbs/17_reproduce.ipynb #99048a68
+# %% ../nbs/17_reproduce.ipynb #c6bba096
 def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
          device=None, # By default a GPU where there is one
          bs=None, # Largest batch that is timed; 8 on a CPU, the recipe's on a GPU, unless given
@@ -183,10 +183,11 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
     "What training would take, from a short timing on this machine"
     import torch
     device = str(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    todo = [(r, *_extent(r)) for r in recipes(preset, models=models, **changes)]
     rows = []
-    for r in recipes(preset, models=models, **changes):
+    for r, classes, n in todo:
         say(r.model)
-        (classes, n), bs_ = _extent(r), bs or (8 if device == 'cpu' else r.bs)
+        bs_ = bs or (8 if device == 'cpu' else r.bs)
         rate, seen = _images_per_second(r, classes, device, bs_, steps), n // r.bs * r.bs * r.epochs
         net = network_of(r, classes)
         rows.append(dict(model=r.model, epochs=r.epochs, images=seen, steps=n // r.bs * r.epochs, parameters=params(net),
