@@ -16,7 +16,8 @@ tiny = [o for s in ('classes=3', 'per_class=22', 'valid_per_class=4', 'evals=2',
 
 def shell(*args, cwd=None):
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', 'from inception_repro.cli import main; main()', *map(str, args)],
-                          capture_output=True, text=True, cwd=cwd, env={**os.environ, 'COLUMNS': '120'}, timeout=300)
+                          capture_output=True, text=True, cwd=cwd, timeout=300,
+                          env={**os.environ, 'COLUMNS': '120', 'FORCE_COLOR': ''})
     return done.returncode, done.stdout, done.stderr
 
 

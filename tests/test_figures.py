@@ -117,7 +117,8 @@ def test_figures_are_values():
     with pytest.raises(AttributeError): inception_resnet_v1.name = 'other'
 
 
-@pytest.mark.parametrize('module', ['graph', 'draw', 'cost', 'stems', 'blocks', 'reductions', 'models', 'records'])
+@pytest.mark.parametrize('module', ['graph', 'draw', 'cost', 'stems', 'blocks', 'reductions', 'models', 'records', 'recipe',
+                                    'curves', 'speedup', 'cli'])
 def test_counts_and_drawings_need_no_torch(module):
     code = f'import sys, inception_repro.{module}; sys.exit("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
