@@ -4,6 +4,8 @@ VENV = .venv
 BIN = $(VENV)/bin
 FACENET = facenet-pytorch==2.6.0  # its own requirements pin an old torch; a peer for tests only
 
+ALONE = OMP_NUM_THREADS=1  # two processes at a time, one thread each: threads that share a core wait for each other
+
 .PHONY: help install reproduce test test-latest sync execute lab clean
 
 help: ## List the targets
@@ -23,8 +25,8 @@ reproduce: install ## Train the four networks on the built-in images and draw Fi
 
 test: install ## Check that sources and products agree, run every notebook and every test
 	$(BIN)/python nbs/_build.py check
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_test --n_workers 2
-	$(BIN)/python -m pytest tests -q
+	PATH="$(abspath $(BIN)):$$PATH" $(ALONE) $(BIN)/nbdev_test --n_workers 2
+	$(ALONE) $(BIN)/python -m pytest tests -q -n 2
 
 .venv-latest/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv .venv-latest
@@ -37,7 +39,7 @@ test-latest: .venv-latest/.installed ## Run the tests on the built wheel with th
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check "$$(ls dist/*.whl)[test]"
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check --no-deps $(FACENET)
-	cd tests && ../.venv-latest/bin/python -m pytest . -q -p no:cacheprovider
+	cd tests && $(ALONE) ../.venv-latest/bin/python -m pytest . -q -n 2 -p no:cacheprovider
 
 sync: install ## Export the notebooks, clean them, write the README
 	$(BIN)/nbdev_export
