@@ -105,3 +105,14 @@ def test_an_error_in_one_run_stops_all(tmp_path):
     rs = recipes('demo', models=['inception_v3', 'inception_resnet_v1'], dataset='nowhere', classes=3)
     with pytest.raises(ValueError, match="'nowhere' can be neither generated nor downloaded"):
         train_all(rs, tmp_path, jobs=2, device='cpu', progress=False)
+
+
+@pytest.mark.parametrize('dataset, drawn', [('fractals', 'demo')])
+def test_committed_curves_are_their_records(dataset, drawn, tmp_path):
+    from inception_repro.cli import figures
+    import matplotlib
+    figures(root / 'figures/runs' / dataset, tmp_path)
+    pinned = re.search(r'^matplotlib==(.+)$', (root / 'constraints.txt').read_text(), flags=re.M)[1]
+    assert (tmp_path / 'summary.md').read_text() == (root / 'figures' / drawn / 'summary.md').read_text()
+    for p in tmp_path.glob('*.svg'):
+        if matplotlib.__version__ == pinned: assert p.read_bytes() == (root / 'figures' / drawn / p.name).read_bytes(), p.name
