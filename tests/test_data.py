@@ -249,8 +249,11 @@ def test_sizes_and_selections_have_caches_of_their_own(root):
     assert len(hashes) == 3 and len(list(root.parent.rglob('manifest.json'))) == 3
 
 
-def test_progress_is_shown(root, capsys):
+def test_progress_is_shown_to_a_terminal(root, capsys, monkeypatch):
     quiet(root, progress=True)
+    assert capsys.readouterr().out == ''  # a log
+    monkeypatch.setattr('sys.stdout.isatty', lambda: True)
+    quiet(root, size=9, progress=True)
     assert '100' in capsys.readouterr().out
 
 
