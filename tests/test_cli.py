@@ -107,7 +107,7 @@ def test_an_error_in_one_run_stops_all(tmp_path):
         train_all(rs, tmp_path, jobs=2, device='cpu', progress=False)
 
 
-@pytest.mark.parametrize('dataset, drawn', [('fractals', 'demo')])
+@pytest.mark.parametrize('dataset, drawn', [('fractals', 'demo'), ('tiny-imagenet-40', 'tiny-imagenet-40')])
 def test_committed_curves_are_their_records(dataset, drawn, tmp_path):
     from inception_repro.cli import figures
     import matplotlib
