@@ -6,8 +6,8 @@
 __all__ = ['inception_a', 'inception_b', 'inception_c', 'resnet_a_r1', 'resnet_b_r1', 'resnet_c_r1', 'resnet_a_r2', 'resnet_b_r2',
            'resnet_c_r2']
 
-# %% ../nbs/04_blocks.ipynb #cc45c4fd
-from .graph import avgpool, concat, conv, residual, seq
+# %% ../nbs/04_blocks.ipynb #ec045dbc
+from .graph import avgpool, concat, conv, residual
 
 # %% ../nbs/04_blocks.ipynb #ed29277f
 inception_a = concat(

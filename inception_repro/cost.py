@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['params', 'macs', 'activations', 'convolutions']
 
-# %% ../nbs/02_cost.ipynb #e052a8ae
+# %% ../nbs/02_cost.ipynb #7052e067
 from math import prod
 
-from .graph import Conv, Network, Pool, leaves, shape, slug, stages
+from .graph import Conv, Network, leaves, shape, slug, stages
 
 # %% ../nbs/02_cost.ipynb #19f4abc4
 def _parts(figure, size):

@@ -14,7 +14,7 @@ from numbers import Integral, Real
 # %% auto #0
 __all__ = ['figure_1', 'figure_2', 'Figure', 'Conv', 'Pool', 'conv', 'maxpool', 'avgpool', 'Seq', 'Concat', 'seq', 'concat',
            'Residual', 'residual', 'shape', 'leaves', 'min_size', 'rewrite', 'transpose', 'widen', 'rescale', 'Network',
-           'slug', 'stages']
+           'slug', 'stages', 'min_train_size']
 
 # %% ../nbs/00_graph.ipynb #9287628d
 class Figure:
@@ -327,6 +327,14 @@ def stages(trunk, # A `Seq` of stages
         size = shape(node, size)
         res[key] = node, size
     return res
+
+# %% ../nbs/00_graph.ipynb #faec17ad
+def min_train_size(net, # `Network`
+                  ) -> int: # Side of the smallest square image, pixels
+    "The smallest image that a network can be trained on, with its auxiliary head if it has one"
+    if not net.aux: return min_size(net.trunk)
+    upto = list(stages(net.trunk, net.input)).index(slug(net.aux_at)) + 1
+    return max(min_size(net.trunk), min_size(Seq(net.trunk.nodes[:upto] + (net.aux,))))
 
 # %% ../nbs/00_graph.ipynb #90769e20
 figure_1 = residual([conv(64, 3)], ks=3)

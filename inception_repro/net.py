@@ -6,7 +6,7 @@
 __all__ = ['ConvUnit', 'Branches', 'ResidualUnit', 'module', 'Group', 'init_weights', 'Trunk', 'build', 'Aux', 'check_images',
            'Net', 'FeatureInfo', 'FeatureNet']
 
-# %% ../nbs/06_net.ipynb #e7a8f8ba
+# %% ../nbs/06_net.ipynb #6f44eccf
 from collections import OrderedDict
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .graph import Concat, Conv, Network, Pool, Residual, Seq, min_size, shape, slug, stages
+from .graph import Concat, Conv, Network, Pool, Residual, Seq, min_size, min_train_size, shape, slug, stages
 
 # %% ../nbs/06_net.ipynb #3883468f
 class ConvUnit(nn.Sequential):
@@ -134,7 +134,7 @@ def build(figure, # A figure, or a `Network`
     mod.apply(init_weights)
     return mod
 
-# %% ../nbs/06_net.ipynb #e0bb905a
+# %% ../nbs/06_net.ipynb #1037a27a
 def _linear(nf, num_classes):
     if not num_classes: return nn.Identity()
     return nn.utils.skip_init(nn.Linear, nf, num_classes, device=torch.get_default_device())
@@ -145,11 +145,6 @@ class Aux(nn.Sequential):
         self.num_features = shape(network.aux, size)[2]
         super().__init__(OrderedDict(body=module(network.aux, size), pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(),
                                      classifier=_linear(self.num_features, network.num_classes)))
-
-def _smallest_with_aux(net):
-    "Side of the smallest image on which the auxiliary head has a cell left, pixels"
-    upto = list(stages(net.trunk, net.input)).index(slug(net.aux_at)) + 1
-    return min_size(Seq(net.trunk.nodes[:upto] + (net.aux,)))
 
 # %% ../nbs/06_net.ipynb #c2e6d619
 def check_images(x, # Images, (n, in_chans, rows, columns)
@@ -164,7 +159,7 @@ def check_images(x, # Images, (n, in_chans, rows, columns)
         raise ValueError(f'input is {x.shape[2]}x{x.shape[3]} pixels; {net.name}{what} needs at least {need}x{need}')
     return x
 
-# %% ../nbs/06_net.ipynb #55b976af
+# %% ../nbs/06_net.ipynb #b0af2c22
 class Net(nn.Module):
     "A `Network` that runs: trunk, average pooling, dropout, classifier"
     def __init__(self, network):
@@ -177,7 +172,7 @@ class Net(nn.Module):
         self.aux, self.min_size = None, min_size(network.trunk)
         if network.aux:
             self.aux = Aux(network, stages(network.trunk, network.input)[slug(network.aux_at)][1])
-            self.aux_min_size = _smallest_with_aux(network)
+            self.aux_min_size = min_train_size(network)
         self.apply(init_weights)
 
     def forward_features(self, x): # Images, (n, in_chans, rows, columns)
