@@ -55,15 +55,14 @@ def _weights(lo, hi, # Where the box starts and ends, pixels, (n,)
     w *= (i >= lo[:, None, None]) & (i < hi[:, None, None])
     return w / w.sum(-1, keepdim=True)
 
-# %% ../nbs/11_augment.ipynb #aad80f19
+# %% ../nbs/11_augment.ipynb #10fe4704
 def _crop_bytes(x, lo, hi, flip, size):
     "`crop` of bytes on the CPU, to bytes"
-    x = x.contiguous(memory_format=torch.channels_last)
-    out = torch.empty(len(x), 3, size, size, dtype=torch.uint8, memory_format=torch.channels_last)
+    x, out = x.contiguous(memory_format=torch.channels_last), []
     for i, ((top, left), (end, right)) in enumerate(zip(lo.long().tolist(), hi.long().tolist())):
-        out[i] = F.interpolate(x[i:i+1, :, top:end, left:right], (size, size), mode='bilinear', antialias=True)[0]
+        out.append(F.interpolate(x[i:i+1, :, top:end, left:right], (size, size), mode='bilinear', antialias=True))
     for i in flip.nonzero()[:, 0].tolist(): out[i] = out[i].flip(-1)
-    return out.to(torch.float, memory_format=torch.contiguous_format)
+    return torch.cat(out).contiguous().float()  # colours are mixed plane by plane
 
 def crop(x, # Images, (n, 3, h, w); on the CPU, bytes give the quick way
          box, # Top, left, height, width, as fractions of the image, (n, 4)
@@ -80,33 +79,34 @@ def crop(x, # Images, (n, 3, h, w); on the CPU, bytes give the quick way
     y = y.view(n, size * c, w) @ cols.mT
     return y.view(n, size, c, size).transpose(1, 2)
 
-# %% ../nbs/11_augment.ipynb #f1ef778f
+# %% ../nbs/11_augment.ipynb #334b6dd6
 GREY = torch.tensor([.299, .587, .114])  # Luminance of red, green, blue (Rec. 601)
 
-def distort(x, # Images, float, (n, 3, h, w), in [-1, 1]
+def distort(x, # Images, float, (n, 3, h, w), in `levels`
             u, # Brightness, saturation, contrast, hue, uniform in [0, 1), (n, 4)
             brightness=32/255, # Largest change, of a range of 1 (released code)
             factor=(.5, 1.5), # Of saturation and contrast (released code)
             hue=0., # Largest turn, of a full circle; 0.2 in the released code's slow mode
+            levels=(-1., 1.), # Of black and white in `x`
            ) -> torch.Tensor: # In [-1, 1]
     "Random brightness, saturation, hue and contrast of every image"
+    zoom = 2 / (levels[1] - levels[0])
     eye, grey = torch.eye(3, device=x.device), GREY.to(x.device).expand(3, 3)
     light = (2 * u[:, 0] - 1)[:, None, None] * 2 * brightness
     sat, con = ((factor[0] + (factor[1] - factor[0]) * u[:, i])[:, None, None] for i in (1, 2))
     m = sat * eye + (1 - sat) * grey  # (n, 3, 3)
     if hue: m = _turn((2 * u[:, 3] - 1) * 2 * math.pi * hue) @ m
     y = x.flatten(2)  # (n, 3, h * w)
-    mean = m @ y.mean(2, keepdim=True)
-    return torch.baddbmm((1 - con) * mean + light, con * m, y).clamp_(-1, 1).view(x.shape)
+    mean = m @ (y.mean(2, keepdim=True) * zoom) - zoom * levels[0] - 1  # every row of m sums to one
+    offset = (1 - con) * mean + light - con * (zoom * levels[0] + 1)
+    return torch.baddbmm(offset, con * zoom * m, y).clamp_(-1, 1).view(x.shape)
 
 def _turn(angle): # (n,)
     "Rotation around the grey axis, (n, 3, 3)"
     cos, sin, eye = angle.cos()[:, None, None], angle.sin()[:, None, None], torch.eye(3, device=angle.device)
     return cos * eye + (1 - cos) / 3 + sin / math.sqrt(3) * (eye.roll(1, 0) - eye.roll(1, 1))
 
-# %% ../nbs/11_augment.ipynb #c660c5ef
-def _scale(x): return x.div_(127.5).sub_(1)  # in place: new memory costs as much as the arithmetic
-
+# %% ../nbs/11_augment.ipynb #2a059dc7
 def augment(x, # Images, uint8, (n, 3, h, w)
             u, # Uniform numbers, (n, ROW)
             size, # Side of the result, pixels
@@ -115,11 +115,11 @@ def augment(x, # Images, uint8, (n, 3, h, w)
            ) -> torch.Tensor: # Float, (n, 3, size, size), in [-1, 1]
     "Training's random view of every image: crop, flip, colours"
     box = u.new_tensor([0, 0, 1, 1]).expand(len(x), 4) if aspect is None else crop_box(u, aspect)
-    return distort(_scale(crop(x, box, u[:, 2 * TRIES + 2] < .5, size)), u[:, -4:], hue=hue)
+    return distort(crop(x, box, u[:, 2 * TRIES + 2] < .5, size), u[:, -4:], hue=hue, levels=(0, 255))
 
 def central(x, # Images, uint8, (n, 3, h, w)
             size, # Side of the result, pixels
            ) -> torch.Tensor: # Float, (n, 3, size, size), in [-1, 1]
     "Evaluation's view: the single central crop"
     flip = torch.zeros(len(x), dtype=bool, device=x.device)
-    return _scale(crop(x.float(), central_box(len(x)).to(x.device), flip, size))
+    return crop(x.float(), central_box(len(x)).to(x.device), flip, size).div_(127.5).sub_(1)

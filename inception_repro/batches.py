@@ -19,11 +19,11 @@ from .pixels import read, report
 # %% auto #0
 __all__ = ['Split', 'Batches']
 
-# %% ../nbs/11_batches.ipynb #5fce494f
+# %% ../nbs/11_batches.ipynb #7665db7c
 @dataclass
 class Split:
     "One side of a dataset"
-    x: object  # Images, uint8, (n, 3, size, size); or a list of paths, where images stay files
+    x: object  # Images, uint8, (n, 3, size, size), channels last; or a list of paths, where images stay files
     y: torch.Tensor  # Labels, int64, (n,)
     aspect: torch.Tensor | None = None  # Width / height of the originals, (n,), where images are in memory
 
@@ -61,7 +61,7 @@ class Batches:
         self.epoch, self.start = epoch, start
         return self
 
-# %% ../nbs/11_batches.ipynb #c44ba122
+# %% ../nbs/11_batches.ipynb #d07f2a3e
 @patch
 def drawn(self: Batches, epoch, # From 0
           start=0, # First batch
@@ -81,8 +81,9 @@ def __iter__(self: Batches):
     else:
         for idx, u in self.drawn(epoch, start):
             idx = idx.to(self.device)
-            if u is None: yield central(o.x[idx], self.size), o.y[idx]
-            else: yield augment(o.x[idx], u.to(self.device), self.size, o.aspect[idx], self.hue), o.y[idx]
+            x = o.x.permute(0, 2, 3, 1).index_select(0, idx).permute(0, 3, 1, 2)  # as they lie in memory
+            if u is None: yield central(x, self.size), o.y[idx]
+            else: yield augment(x, u.to(self.device), self.size, o.aspect[idx], self.hue), o.y[idx]
     self.seek(epoch + 1)
 
 # %% ../nbs/11_batches.ipynb #57a68b28

@@ -114,7 +114,7 @@ def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
     run = fit(recipe, out, source, device, fresh=fresh, save_weights=weights)
     print(f"{run.path}: top-1 error {run['top1'][-1]:.1f} %, top-5 error {run['top5'][-1]:.1f} %")
 
-# %% ../nbs/18_cli.ipynb #7d38934e
+# %% ../nbs/18_cli.ipynb #d7a157a3
 @app.command()
 def reproduce(preset: _Preset = 'demo',
               seeds: Annotated[int, typer.Option(help='So many seeds of each network.')] = 1,
@@ -123,12 +123,13 @@ def reproduce(preset: _Preset = 'demo',
               runs: Annotated[Path, typer.Option(help='Folder of the records; OUT/runs unless given.')] = None,
               device: _Device = None,
               jobs: Annotated[int, typer.Option(help='Runs at a time: one a core on a CPU, one on a GPU.')] = None,
+              weights: Annotated[Path, typer.Option(help='Folder for the averaged weights, .safetensors.')] = None,
               fresh: Annotated[bool, typer.Option(help='Start again, whatever is there.')] = False,
               settings: _Set = None):
     "Train the four networks, draw Figures 21 to 26, write the summary. What is finished is not trained again."
     from inception_repro.reproduce import reproduce as run
     name, source = _named(data)
-    paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, **_changes(settings, dataset=name))
+    paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, weights=weights, **_changes(settings, dataset=name))
     print(paths[-1].read_text(encoding='utf-8'))
     print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")
 

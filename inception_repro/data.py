@@ -71,12 +71,12 @@ def _bar(steps):
     from fastprogress import core, fastprogress
     return fastprogress.progress_bar(steps) if core.IN_NOTEBOOK or sys.stdout.isatty() else steps
 
-# %% ../nbs/11_data.ipynb #1fab9bb9
+# %% ../nbs/11_data.ipynb #9a1d7744
 def _generated(classes, per_class, valid_per_class, size, seed):
     "The built-in dataset"
     args = [(per_class or 200, 'train'), (valid_per_class or 50, 'valid')]
     splits = [Split(*fractals(classes or 20, n, size, seed, s)) for n, s in args]
-    for o in splits: o.aspect = torch.ones(len(o))
+    for o in splits: o.x, o.aspect = o.x.contiguous(memory_format=torch.channels_last), torch.ones(len(o))
     names = tuple(f'fractal {i}' for i in range(classes or 20))
     return Data('fractals', names, *splits, _hash(names, splits), [])
 

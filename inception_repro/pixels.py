@@ -54,11 +54,12 @@ def report(bad, # (path, reason) of every image that is bad
     first = '; '.join([f'{p}: {why}' for p, why in bad[:3]] + ['...'] * (len(bad) > 3))
     warnings.warn(f'{len(bad)} of {total} images in {root} are bad: {first}', stacklevel=3)
 
-# %% ../nbs/11_pixels.ipynb #fb453426
-def digest(*arrays): # Tensors or arrays, contiguous
+# %% ../nbs/11_pixels.ipynb #d3585980
+def digest(*arrays): # Tensors or arrays, in whatever order they lie in memory
     "A hash over bytes"
     h = sha256()
-    for a in arrays: h.update(memoryview(np.ascontiguousarray(a)).cast('B'))
+    for a in arrays:
+        for i in range(0, len(a), 1024): h.update(memoryview(np.ascontiguousarray(a[i:i + 1024])).cast('B'))
     return h.hexdigest()
 
 def _write(path, root, pairs, size, workers, progress):
@@ -70,18 +71,18 @@ def _write(path, root, pairs, size, workers, progress):
             for (p, y), (x, wh, why) in zip(pairs[i:i + step], found):
                 if why: entry['bad'].append([p, why])
                 if x is None: continue
-                f.write(x.tobytes())
+                f.write(x.transpose(1, 2, 0).tobytes())
                 entry['labels'].append(y)
                 entry['aspects'].append(wh[0] / wh[1])
     return entry
 
-# %% ../nbs/11_pixels.ipynb #07303f00
+# %% ../nbs/11_pixels.ipynb #64b1f6d6
 def _open(path, entry, size):
     "The split of a manifest's entry: pixels (mapped), labels, aspects"
     n = len(entry['labels'])
     if path.stat().st_size != n * 3 * size**2: raise ValueError('wrong size')
-    x = torch.from_file(str(path), shared=False, size=n * 3 * size**2, dtype=torch.uint8).view(n, 3, size, size)
-    return x, torch.tensor(entry['labels']), torch.tensor(entry['aspects'])
+    x = torch.from_file(str(path), shared=False, size=n * 3 * size**2, dtype=torch.uint8).view(n, size, size, 3)
+    return x.permute(0, 3, 1, 2), torch.tensor(entry['labels']), torch.tensor(entry['aspects'])
 
 def _reopen(folder, stamp, size):
     "The splits of a cache, and its bad images; None where it is missing, stale or damaged"
@@ -93,15 +94,15 @@ def _reopen(folder, stamp, size):
         return splits, [tuple(o) for s in ('train', 'valid') for o in m[s]['bad']]
     except (OSError, ValueError, KeyError, TypeError, RuntimeError): return None
 
-_FORMAT = 1  # of the cache; a change of what is stored raises it
+_FORMAT = 2  # of the cache; a change of what is stored raises it
 
-# %% ../nbs/11_pixels.ipynb #4b32b427
+# %% ../nbs/11_pixels.ipynb #4af9ea0f
 def cached(listing, # What to decode
            size, # Side of the stored images, pixels
            folder, # The cache of this dataset
            workers=None, # Threads that decode; by default, one for each core, at most 8
            progress=None, # Wraps the range of steps, to show a bar
-          ): # For train and valid: pixels (uint8, (n, 3, size, size)), labels, aspects; (path, reason) of bad images
+          ): # For train and valid: pixels (uint8, (n, 3, size, size), channels last), labels, aspects; (path, reason) of bad images
     "The pixels of a listing, decoded now or before"
     folder, stamp = Path(folder), listing.stamp()
     if found := _reopen(folder, stamp, size): return found

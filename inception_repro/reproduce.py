@@ -35,7 +35,7 @@ def recipes(preset='demo', # One of `PRESETS`, or a `Recipe`
     base = replace(preset, **changes) if isinstance(preset, Recipe) else _preset(preset, **changes)
     return [replace(base, model=m, seed=base.seed + s) for s in range(seeds) for m in models]
 
-# %% ../nbs/17_reproduce.ipynb #6a12eb6f
+# %% ../nbs/17_reproduce.ipynb #b9064828
 _told = None # queue of a worker
 
 def _begin(told, threads):
@@ -56,9 +56,14 @@ def _teller(key, parent):
                 _told.put((key, c.step, len(self.dls.train) * self.n_epoch, last and last['top1']))
     return Tell()
 
-def _job(recipe, parent, kwargs):
+def _fit(recipe, weights=None, **kwargs):
+    "`fit`, with the averaged weights in a folder of weights"
     from inception_repro.train import fit
-    fit(recipe, progress=False, cbs=[_teller((recipe.model, recipe.seed), parent)], **kwargs)
+    file = weights and Path(weights)/recipe.dataset/f'{recipe.model}-{recipe.seed}.safetensors'
+    return fit(recipe, save_weights=file, **kwargs)
+
+def _job(recipe, parent, kwargs):
+    _fit(recipe, progress=False, cbs=[_teller((recipe.model, recipe.seed), parent)], **kwargs)
 
 # %% ../nbs/17_reproduce.ipynb #49b0b0db
 class _Bars:
@@ -105,7 +110,7 @@ def _side_by_side(todo, jobs, kwargs, bars):
 
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-# %% ../nbs/17_reproduce.ipynb #c86bcd65
+# %% ../nbs/17_reproduce.ipynb #80007ed6
 def train_all(todo, # `Recipe`s
               runs='runs', # Folder of the records
               data=None, # A folder with train/ and val/; None for what can be generated or downloaded
@@ -113,36 +118,36 @@ def train_all(todo, # `Recipe`s
               jobs=None, # Runs at a time: by default one on a GPU, one a core on a CPU
               fresh=False, # Start again, whatever is there
               progress=True, # Show bars
+              weights=None, # Folder for averaged weights, `weights/<dataset>/<model>-<seed>.safetensors`; None keeps none
               **kwargs, # `cache`, …: see `load`
              ) -> list: # Paths of the records
     "Train networks, side by side on a CPU; the same call goes on where it was interrupted"
     import torch
     device = str(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     jobs = min(jobs or (_cores() if device == 'cpu' else 1), len(todo))
-    kwargs |= dict(out=str(runs), data=data, device=device, fresh=fresh)
+    kwargs |= dict(out=str(runs), data=data, device=device, fresh=fresh, weights=weights and str(weights))
     todo = sorted(todo, key=lambda r: (r.seed, -macs(network_of(r))))
     if jobs > 1:
         with _Bars(todo) if progress else nullcontext() as bars: _side_by_side(todo, jobs, kwargs, bars)
     else:
-        from inception_repro.train import fit
-        for r in todo: fit(r, progress=progress, **kwargs)
+        for r in todo: _fit(r, progress=progress, **kwargs)
     return [run_path(runs, r.dataset, r.model, r.seed) for r in todo]
 
-# %% ../nbs/17_reproduce.ipynb #7fa87131
+# %% ../nbs/17_reproduce.ipynb #2657718b
 def reproduce(preset='demo', # One of `PRESETS`, or a `Recipe`
               seeds=1, # So many seeds of each network
               data=None, # A folder with train/ and val/; None for what can be generated or downloaded
               out='reproduction', # Folder of the figures and of `summary.md`
               runs=None, # Folder of the records; `out`/runs unless given
               say=print, # What to do with a line of text
-              device=None, jobs=None, fresh=False, progress=True, cache=None, # As `train_all` takes them
+              device=None, jobs=None, fresh=False, progress=True, weights=None, cache=None, # As `train_all` takes them
               models=FOUR, # Names of `list_models`
               **changes, # Other fields of `Recipe`
              ) -> list: # Paths of what was drawn and written
     "Train the four networks, draw Figures 21 to 26, write the summary"
     todo, out = recipes(preset, seeds, models, **changes), Path(out)
     runs = Path(runs or out/'runs')
-    train_all(todo, runs, data, device, jobs, fresh, progress, **(dict(cache=cache) if cache else {}))
+    train_all(todo, runs, data, device, jobs, fresh, progress, weights, **(dict(cache=cache) if cache else {}))
     folder = runs/todo[0].dataset
     paths = draw_figures(folder, out, say=say)
     return [*paths, write_summary(folder, out/'summary.md')]
