@@ -49,13 +49,13 @@ def _imagenet(runs):
     name = ''.join(c for c in runs[0].meta['dataset'].lower() if c.isalnum())
     return name in _IMAGENET and _setting(runs, 'classes') in (None, 1000)
 
-# %% ../nbs/16_curves.ipynb #4b52704d
-def _checked(runs):
-    "Runs, or the folder of their records, if they may be compared"
+# %% ../nbs/16_curves.ipynb #01e8c178
+def _checked(runs, free=()):
+    "Runs, or the folder of their records, if they may be compared; `free` fields of the recipe may differ"
     runs = read_runs(runs) if isinstance(runs, (str, Path)) else [check_run(r) for r in runs]
     if not runs: raise ValueError('no runs; give a list of them, or the folder of their records')
     data = lambda m: dict(dataset=m['dataset'], dataset_hash=m['dataset_hash'], model=0, seed=0) # these two are free
-    own, seen = [{**r.meta['recipe'], **data(r.meta)} for r in runs], {}
+    own, seen = [{**r.meta['recipe'], **data(r.meta), **dict.fromkeys(free)} for r in runs], {}
     for r, o in zip(runs, own):
         if diff := _differ(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}')):
             raise ValueError(f'runs of one figure differ in more than network and seed: {diff}; draw them apart')

@@ -73,7 +73,7 @@ class Speedup:
         if self.apart and self.errors: text += f'; {self.apart} of the pairs have no error in common'
         return text + ', as their curves have no error in common' * (not self.errors)
 
-# %% ../nbs/16_speedup.ipynb #cda902bc
+# %% ../nbs/16_speedup.ipynb #6d39013e
 def _curve(run, metric, by):
     x = run[by]
     if not (x > 0).any(): raise ValueError(f'{run.path}: no evaluation after the start; train for longer')
@@ -86,10 +86,11 @@ def speedup(runs, # `Run`s, or the folder of their records
             metric='top1', # Error at which they are compared
             by='epoch', # 'epoch' or 'seconds'; seconds are compared on one device only
             at=(), # Errors at which the ratio is wanted as well, %
+            free=(), # Fields of the recipe in which the two may differ, such as a rate of their own
            ) -> Speedup: # Raises `ValueError` for a network without a record
     "At the same error, the pure network's epochs over the residual one's"
     if by not in ('epoch', 'seconds'): raise ValueError(f"by is {by!r}; one of epoch, seconds")
-    found = _of(_checked(runs), (pure, residual))
+    found = _of(_checked(runs, free), (pure, residual))
     if by == 'seconds' and len(d := _devices(sum(found.values(), []))) > 1:
         raise ValueError(f"seconds on several devices do not compare: {', '.join(d)}; use by='epoch', or run on one")
     pairs = [(_curve(p, metric, by), _curve(r, metric, by)) for p, r in product(found[pure], found[residual])]
