@@ -1,0 +1,79 @@
+"""Is a run that was killed the run that was not? `python -m benchmarks.kills`
+
+A short training run on the CPU is killed at random moments (`SIGKILL`, so that nothing can be tidied up) and started again with the same
+call, until it ends; then another, until there were as many kills as asked for. Every record must equal the uninterrupted run's in all but
+its times.
+"""
+import argparse
+import json
+import multiprocessing as mp
+import random
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from inception_repro.records import atomic_write, compare, environment, read_run, run_path
+from inception_repro.recipe import preset
+from inception_repro.train import fit
+
+RECIPE = preset('demo', 'inception_resnet_v2', width=1/16, classes=4, per_class=64, valid_per_class=16, bs=16, epochs=16, evals=2)
+OUT = Path(__file__).parent / 'records' / 'kills.json'
+
+def train(out, env):
+    "What is killed; checkpoints are frequent, so that kills fall into their writing, too"
+    torch.set_num_threads(1)
+    fit(RECIPE, out, device='cpu', progress=False, save_every=.2, env=env)
+
+def start(out, env):
+    "Train in a process of its own, which needs no imports"
+    p = mp.get_context('fork').Process(target=train, args=(out, env))
+    p.start()
+    return p
+
+def whole(folder, env):
+    "Seconds of the uninterrupted run"
+    began = time.monotonic()
+    (p := start(folder, env)).join()
+    if p.exitcode: raise RuntimeError(f'the uninterrupted run ended with exit code {p.exitcode}')
+    return time.monotonic() - began
+
+def killed(folder, env, longest, draw, most):
+    "Kill and resume a run until it ends, at most `most` times; what each kill left"
+    path, kills = run_path(folder, RECIPE.dataset, RECIPE.model, RECIPE.seed), []
+    while True:
+        p, after = start(folder, env), draw.uniform(0, longest)
+        p.join(after if len(kills) < most else None)
+        if p.exitcode is not None:
+            if p.exitcode: raise RuntimeError(f'a resumed run ended with exit code {p.exitcode}')
+            return kills
+        p.kill()
+        p.join()
+        states = sorted(f.name for f in (path.parent / 'checkpoints' / path.stem).glob('*.pt')) if path.exists() else []
+        kills.append(dict(after=round(after, 3), rows=len(read_run(path)) if path.exists() else None,
+                          checkpoint=int(states[-1][:-3]) if states else None))
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument('--kills', type=int, default=20)
+    ap.add_argument('--seed', type=int, default=0, help='of the moments')
+    ap.add_argument('--out', type=Path, default=OUT)
+    args = ap.parse_args()
+    torch.set_num_threads(1) # a process may be forked only before it has threads
+    draw, env, runs = random.Random(args.seed), environment(), []
+    with TemporaryDirectory() as tmp:
+        seconds = whole(Path(tmp) / 'whole', env)
+        first = run_path(Path(tmp) / 'whole', RECIPE.dataset, RECIPE.model, RECIPE.seed)
+        print(f'uninterrupted: {seconds:.1f} s, {len(read_run(first))} rows', flush=True)
+        while (left := args.kills - sum(len(r['kills']) for r in runs)) > 0:
+            folder = Path(tmp) / str(len(runs))
+            kills = killed(folder, env, seconds / 4, draw, left)
+            diff = compare(first, run_path(folder, RECIPE.dataset, RECIPE.model, RECIPE.seed))
+            runs.append(dict(kills=kills, difference=diff))
+            print(f'run {len(runs)}: {len(kills)} kills, record {diff or "equal"}', flush=True)
+    result = dict(kills=args.kills, seed=args.seed, seconds=round(seconds, 1), runs=runs, environment=env)
+    atomic_write(args.out, json.dumps(result, indent=1) + '\n')
+    if any(r['difference'] for r in runs): raise SystemExit('a record differs')
+
+if __name__ == '__main__': main()
