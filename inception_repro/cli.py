@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 # %% auto #0
-__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'plan', 'main']
+__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'rates', 'figures', 'plan', 'main']
 
 # %% ../nbs/18_cli.ipynb #d96e9d41
 app = typer.Typer(name='inception-repro', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -114,7 +114,7 @@ def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
     run = fit(recipe, out, source, device, fresh=fresh, save_weights=weights)
     print(f"{run.path}: top-1 error {run['top1'][-1]:.1f} %, top-5 error {run['top5'][-1]:.1f} %")
 
-# %% ../nbs/18_cli.ipynb #d7a157a3
+# %% ../nbs/18_cli.ipynb #b4f60fad
 @app.command()
 def reproduce(preset: _Preset = 'demo',
               seeds: Annotated[int, typer.Option(help='So many seeds of each network.')] = 1,
@@ -132,6 +132,16 @@ def reproduce(preset: _Preset = 'demo',
     paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, weights=weights, **_changes(settings, dataset=name))
     print(paths[-1].read_text(encoding='utf-8'))
     print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")
+
+@app.command()
+def rates(seeds: Annotated[int, typer.Option(help='So many seeds of each network.')] = 3,
+          runs: _Runs = Path('runs/rates'),
+          out: Annotated[Path, typer.Option(help='Folder of the figures and the table.')] = Path('rates'),
+          device: _Device = None):
+    "Train the four networks at several rates of RMSProp and AdamW; draw and tell how each does at its own best."
+    from inception_repro.rates import run_study, write_rates
+    run_study(runs, seeds=seeds, device=device)
+    for p in write_rates(runs, out): print(p)
 
 @app.command()
 def figures(runs: Annotated[Path, typer.Argument(help="Folder of one dataset's records.")],

@@ -22,7 +22,7 @@ from .optim import RMSPropTF, RunningAverage, clip_norm, lay_flat, stepped_decay
 from .recipe import network_of
 
 # %% auto #0
-__all__ = ['Part', 'Count', 'Schedule', 'Clip', 'Average', 'Cast', 'load_data', 'learner', 'evaluate', 'profile_step']
+__all__ = ['Part', 'Count', 'Schedule', 'Clip', 'Average', 'Cast', 'Replicas', 'load_data', 'learner', 'evaluate', 'profile_step']
 
 # %% ../nbs/13_learner.ipynb #ce4fb19d
 class Part(Callback):
@@ -88,6 +88,29 @@ class Cast(Part):
         self.leave()
         self.learn.pred = tuple(o.float() for o in self.pred) if isinstance(self.pred, tuple) else self.pred.float()
 
+# %% ../nbs/13_learner.ipynb #e8551e6b
+class Replicas(Part):
+    "A step in parts, each with batch statistics of its own"
+    order = 10 # after `Cast` has opened
+    def __init__(self, n): self.n = n
+
+    def before_batch(self):
+        *xs, x = self.xb[0].chunk(self.n)
+        *ys, y = self.yb[0].chunk(self.n)
+        self.total = 0.
+        for part, labels in zip(xs, ys):
+            pred = self.model(part)
+            with torch.autocast(part.device.type, enabled=False):
+                pred = tuple(o.float() for o in pred) if isinstance(pred, tuple) else pred.float()
+                loss = self.loss_func(pred, labels) / self.n
+                loss.backward()
+            self.total = self.total + loss.detach()
+        self.learn.xb, self.learn.yb = (x,), (y,) # the last part is fastai's
+
+    def after_loss(self):
+        self.learn.loss_grad = self.loss_grad / self.n
+        self.learn.loss = self.total + self.loss.detach() / self.n
+
 # %% ../nbs/13_learner.ipynb #d0d26b49
 def load_data(recipe, # `Recipe`
               source=None, # Folder with train/ and val/, or a `Data`; None for data that can be generated or downloaded
@@ -118,7 +141,7 @@ def _optimizer(recipe):
         return opt
     return adamw
 
-# %% ../nbs/13_learner.ipynb #f812adf9
+# %% ../nbs/13_learner.ipynb #9ea4123d
 def learner(recipe, # `Recipe`
             data, # `Data`
             device='cpu', # Where to train
@@ -137,6 +160,7 @@ def learner(recipe, # `Recipe`
     cbs = [TrainEvalCallback, Count(len(dls.train), device), Schedule(r), Cast(r, device),
            Average(RunningAverage(model, r.ema))]
     if r.clip is not None and r.optimizer != 'rmsprop_tf': cbs.append(Clip(r.clip)) # that one clips by itself
+    if r.replicas > 1: cbs.append(Replicas(r.replicas))
     learn = Learner(dls, model, loss, _optimizer(r), r.lr, cbs=cbs, default_cbs=False)
     learn.create_opt()
     if r.compile: model.compile()

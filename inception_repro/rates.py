@@ -46,7 +46,7 @@ def run_study(runs, # Folder of the records; each rate has a folder in it
     "Train all of a study; the same call goes on where it was interrupted"
     for name, todo in study(base, rates, seeds, models): train_all(todo, Path(runs)/name, **kwargs)
 
-# %% ../nbs/17_rates.ipynb #414ee36a
+# %% ../nbs/17_rates.ipynb #6de4bc5b
 def read_study(runs, # Folder of the records
               ) -> dict: # (optimizer, rate) → `Run`s. Raises `ValueError` if there are none
     "The runs of a study by optimizer and rate"
@@ -58,7 +58,7 @@ def read_study(runs, # Folder of the records
 
 def _final(runs, model, metric='top1'):
     "Errors at the end of every run of a network, %"
-    return [float(r[metric][-1]) for r in runs if r.meta['model'] == model and r.meta['finished']]
+    return [float(r[metric][-1]) for r in runs if r.meta['model'] == model]
 
 def best(found, # What `read_study` gave
          model, optimizer='rmsprop_tf',
@@ -69,10 +69,10 @@ def best(found, # What `read_study` gave
     if not ends: raise ValueError(f'no finished run of {model} with {optimizer}; make them with run_study')
     return min(ends, key=lambda lr: (ends[lr], lr))
 
-# %% ../nbs/17_rates.ipynb #9be68ab4
+# %% ../nbs/17_rates.ipynb #082da586
 def _faster(found, pure, residual, rates): # `rates`: each network's (optimizer, rate)
     "`speedup` of two networks, each at a rate of its own, in words"
-    runs = [r for m in (pure, residual) for r in found.get(rates[m], ()) if r.meta['model'] == m and r.meta['finished']]
+    runs = [r for m in (pure, residual) for r in found.get(rates[m], ()) if r.meta['model'] == m]
     s = speedup(runs, pure, residual, free=('optimizer', 'lr', 'wd'))
     return _times(*s.ratio) + f' ({_times(*s.span)})' * (s.pairs > 1)
 
@@ -126,7 +126,7 @@ def plot_rates(runs, # Folder of the records of a study
     if to: _write(fig, Path(to))
     return fig
 
-# %% ../nbs/17_rates.ipynb #99dbb576
+# %% ../nbs/17_rates.ipynb #a5e13be0
 def plot_best(runs, # Folder of the records of a study
               metric='top1', # Or 'top5'
               to=None, # File to write as well: .svg, .png or .pdf
@@ -140,7 +140,7 @@ def plot_best(runs, # Folder of the records of a study
         for ax, pair in zip(row, (small, large)):
             for m in pair:
                 lr = best(found, m, o, metric)
-                rs = [r for r in found[o, lr] if r.meta['model'] == m and r.meta['finished']]
+                rs = [r for r in found[o, lr] if r.meta['model'] == m]
                 low, mid, high = (f(np.stack([r[metric] for r in rs]), axis=0) for f in (np.min, np.median, np.max))
                 ax.fill_between(rs[0]['epoch'], low, high, color=_look(m)['color'], alpha=.16, lw=0)
                 ax.plot(rs[0]['epoch'], mid, lw=1.8, label=f'{_label(m)}, {lr:g}', **_look(m))

@@ -18,7 +18,7 @@ _all_ = ['replace']
 # %% auto #0
 __all__ = ['PRESETS', 'Recipe', 'network_of', 'preset', 'evaluation_steps', 'replace']
 
-# %% ../nbs/13_recipe.ipynb #ba00ae18
+# %% ../nbs/13_recipe.ipynb #a0b80ba0
 @dataclass(frozen=True)
 class Recipe:
     "What a run depends on, beside the pixels themselves"
@@ -34,6 +34,7 @@ class Recipe:
     stored: int = 299 # Side of images kept in memory, pixels (ours)
     px: int = 299 # Side of the network's input, pixels (Figures 9, 15)
     bs: int = 640 # Images a step (§4: 20 replicas; 32 each is the usual guess)
+    replicas: int = 1 # Parts of a step, one after another, each with batch statistics of its own (§4: 20; 1 is ours)
     epochs: int = 200 # Passes over the training set (Figures 21-26: the axis ends there)
     evals: tuple = (1,) # Evaluations an epoch, the last number for all that follow; 1/2: every other epoch (ours)
     optimizer: str = 'rmsprop_tf' # (§4), or 'adamw' with betas (momentum, .999) and epsilon 1e-8 (ours)
@@ -60,12 +61,12 @@ class Recipe:
         if isinstance(self.evals, Real): object.__setattr__(self, 'evals', (self.evals,))
         _check(self)
 
-# %% ../nbs/13_recipe.ipynb #6e96f6b0
+# %% ../nbs/13_recipe.ipynb #4e79cc89
 _whole = lambda v: isinstance(v, int) and not isinstance(v, bool)
 _number = lambda v: isinstance(v, Real) and not isinstance(v, bool) and isfinite(v)
 
 _RULES = {
-    'stored epochs': (lambda v: _whole(v) and v >= 1, 'a whole number of at least 1'),
+    'stored epochs replicas': (lambda v: _whole(v) and v >= 1, 'a whole number of at least 1'),
     'bs': (lambda v: _whole(v) and v >= 2, 'a whole number of at least 2, batch normalisation needs that'),
     'classes': (lambda v: v is None or _whole(v) and v >= 2, 'None, or a whole number of at least 2'),
     'per_class valid_per_class': (lambda v: v is None or _whole(v) and v >= 1, 'None, or a whole number of at least 1'),
@@ -83,7 +84,7 @@ _RULES = {
     'dataset': (lambda v: isinstance(v, str) and v.strip('.') and not set(v) & set('/\\'),
                 'a plain name; where its images are is an argument of `fit`')}
 
-# %% ../nbs/13_recipe.ipynb #3e041672
+# %% ../nbs/13_recipe.ipynb #3b3d9e01
 def network_of(recipe, # `Recipe`
                num_classes=1000, # Classes
               ): # `Architecture`, with Inception-v3's auxiliary head if it has a weight
@@ -96,15 +97,17 @@ def _check(r):
     for names, (ok, way) in _RULES.items():
         for name in names.split():
             if not ok(v := getattr(r, name)): raise ValueError(f'{name} is {v!r}; use {way}')
+    if r.bs % r.replicas or r.bs < 2 * r.replicas:
+        raise ValueError(f'replicas is {r.replicas!r}; use a number that parts the {r.bs} images of a step into twos at least')
     if not _whole(r.px): raise ValueError(f'px is {r.px!r}; use a whole number')
     if r.px < (need := min_train_size(net := network_of(r))):
         way = ' with its auxiliary head, so leave that out with aux=0' * bool(net.aux)
         raise ValueError(f'px is {r.px!r}; {r.model} needs {need}{way}')
 
-# %% ../nbs/13_recipe.ipynb #a0b69e1e
+# %% ../nbs/13_recipe.ipynb #5a1130c2
 _SMALL = dict(aux=0., width=.25, stored=64, px=75, bs=32)
 PRESETS = dict(
-    paper=dict(precision='bf16', compile=True),
+    paper=dict(replicas=20, precision='bf16', compile=True),
     tiny=dict(dataset='tiny-imagenet-200', classes=200, aux=0., stored=64, px=139, bs=128, epochs=40, evals=(4, 2, 1), compress=5.,
               precision='bf16', compile=True),
     tiny40=dict(dataset='tiny-imagenet-40', classes=40, **_SMALL, epochs=8, evals=(4, 2, 1), compress=10.),

@@ -152,7 +152,7 @@ def reproduce(preset='demo', # One of `PRESETS`, or a `Recipe`
     paths = draw_figures(folder, out, say=say)
     return [*paths, write_summary(folder, out/'summary.md')]
 
-# %% ../nbs/17_reproduce.ipynb #4d787bea
+# %% ../nbs/17_reproduce.ipynb #324e102a
 SIZES = {  # dataset: (classes, training images)
     'imagenet': (1000, 1_281_167), 'tiny-imagenet-200': (200, 100_000), 'tiny-imagenet-40': (40, 20_000),
     'imagenette': (10, 9_469), 'imagewoof': (10, 9_025)}
@@ -174,7 +174,8 @@ def _images_per_second(r, classes, device, bs, steps):
     x, y = torch.randint(0, 256, (2 * n, 3, r.stored, r.stored), dtype=torch.uint8), torch.arange(2 * n) % classes
     split = Split(x, y, torch.ones(2 * n))
     data = Data('random', tuple(map(str, range(classes))), split, split, '', [])
-    return n / sum(profile_step(replace(r, bs=n, classes=None), data, device, steps, 2).values())
+    parts = max(1, r.replicas * n // r.bs) # as large as the recipe's
+    return n / sum(profile_step(replace(r, bs=n // parts * parts, replicas=parts, classes=None), data, device, steps, 2).values())
 
 # %% ../nbs/17_reproduce.ipynb #c6bba096
 def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
