@@ -8,7 +8,9 @@ import torch
 from fastai.optimizer import Optimizer
 from torch import nn
 
-from inception_repro.optim import RMSPropTF, RunningAverage, clip_norm, rmsprop_tf_step, stepped_decay
+from inception_repro.average import RunningAverage
+from inception_repro.flat import lay_flat
+from inception_repro.optim import RMSPropTF, clip_norm, rmsprop_tf_step, stepped_decay
 
 SHAPES = [(4, 3, 3, 3), (4,), (4,), (6, 4), (6,), ()]
 
@@ -268,3 +270,44 @@ def test_gpu_never_waits():
         torch.testing.assert_close(a, b.cpu())
     opts[0].load_state_dict(opts[1].state_dict())
     assert all(v.device.type == 'cpu' for s in opts[0].state_dict()['state'] for v in s.values())
+
+
+@pytest.mark.parametrize('stretch', [1, 40, 120])
+@pytest.mark.parametrize('clip', [None, .5])
+def test_stretches(stretch, clip, monkeypatch):
+    "However the parameters are cut, laid end to end or not, each of them takes the same steps to the last bit"
+    from inception_repro import optim
+    want = params()
+    run(RMSPropTF(want, wd=.01, clip=clip), want, RATES)
+    monkeypatch.setattr(optim, 'STRETCH', stretch)
+    cut, flat = params(), params()
+    net = nn.Module()
+    for i, p in enumerate(flat): net.register_parameter(f'p{i}', p)
+    lay_flat(net)
+    for ps in cut, flat:
+        opt = RMSPropTF(ps, wd=.01, clip=clip)
+        run(opt, ps, RATES)
+        assert len(opt.cut[0][0]) > 1
+        for a, b in zip(want, ps):
+            if clip is None: assert torch.equal(a, b)
+            else: torch.testing.assert_close(a, b)  # the norm is summed in another order
+
+
+def test_gradients_come_and_go():
+    "A parameter without a gradient for a while keeps its state, as a loop over parameters would"
+    loop, ours = params(), params()
+    a, b = Optimizer(loop, [rmsprop_tf_step], lr=.1, mom=.9, sqr_mom=.9, eps=1., wd=.01), RMSPropTF(ours, lr=.1, wd=.01)
+    for i in range(6):
+        for ps in loop, ours:
+            grads(ps, i)
+            if i in (2, 3): ps[0].grad = ps[4].grad = None
+        for o in a, b: o.step()
+    for p, q in zip(loop, ours): assert torch.equal(p, q)
+
+
+def test_kinds_of_numbers():
+    "Parameters of several types in one group"
+    ps = [nn.Parameter(torch.ones(3, 3, dtype=t)) for t in (torch.float32, torch.float64, torch.float32)]
+    for p in ps: p.grad = torch.ones_like(p)
+    RMSPropTF(ps, lr=.1, wd=0.).step()
+    for p in ps: torch.testing.assert_close(p, torch.full_like(p, 1 - .1 / math.sqrt(2)))
