@@ -22,7 +22,7 @@ from .recipe import Recipe, evaluation_steps
 from .records import Record, atomic_write, environment, read_run, run_path
 
 # %% auto #0
-__all__ = ['Keep', 'Bar', 'fit']
+__all__ = ['Keep', 'Bar', 'Limit', 'fit']
 
 # %% ../nbs/13_train.ipynb #ebdb3fdf
 class Keep(Part):
@@ -99,6 +99,20 @@ class Bar(Part):
         elif self.record.last is not self.rows: # not a terminal: a line for every evaluation
             self.rows = self.record.last
             print(f"{self.text()}, {self.rows['seconds']:.0f} s", flush=True)
+
+# %% ../nbs/13_train.ipynb #ff03dfa6
+class Limit(Part):
+    "Stop at a time of day, resumably"
+    order = 55
+    def __init__(self, until, path): self.until, self.path = until, path # as `time.time` counts; the record
+    def after_batch(self):
+        c = self.count
+        if time.time() < self.until or c.step == c.steps * self.n_epoch: return
+        self.keep.save()
+        self.over(c.step)
+
+    def over(self, step):
+        raise TimeoutError(f'{self.path}: the time is over; the same command goes on from step {step}')
 
 # %% ../nbs/13_train.ipynb #5a72157d
 def _plain(recipe):
@@ -180,7 +194,7 @@ def _prepare(recipe, path, folder, data, device, fresh, save_every, env, workers
     if progress: learn.add_cb(Bar(recipe, record))
     return learn, record
 
-# %% ../nbs/13_train.ipynb #268ab8af
+# %% ../nbs/13_train.ipynb #725badd0
 def fit(recipe, # `Recipe`
         out='runs', # Folder of the records; this one's is `out/<dataset>/<model>-<seed>.csv`
         data=None, # A folder with train/ and val/, or a `Data`; None for what can be generated or downloaded
@@ -188,6 +202,7 @@ def fit(recipe, # `Recipe`
         fresh=False, # Start again, whatever is there
         save_weights=None, # File for the averaged weights in the end (safetensors)
         save_every=300., # Seconds between checkpoints, beside those at every evaluation
+        until=None, # Stop with a checkpoint at this time, as `time.time` counts, and raise `TimeoutError`
         progress=True, # Show a bar, or a line an evaluation where there is no terminal
         cbs=(), # More callbacks for the `Learner`
         env=None, # What to record as environment; looked up unless given
@@ -208,6 +223,7 @@ def fit(recipe, # `Recipe`
         if run := done(): return run # another process was just finishing it
         learn, record = _prepare(recipe, path, folder, data, device, fresh, save_every, env, workers, progress,
                                  **kwargs)
+        if until: learn.add_cb(Limit(until, path))
         _loop(learn.add_cbs(cbs), recipe.epochs)
         if save_weights: _save_weights(learn.average.net.module, save_weights)
         record.finish()

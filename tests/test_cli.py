@@ -74,6 +74,16 @@ def test_train_then_again(tmp_path):
     assert code == 1 and 'lr: 0.045 -> 0.01' in err
 
 
+def test_pieces(tmp_path):
+    "Runs that are given too little time stop one after another, and the same command ends them"
+    args = ['reproduce', '--out', tmp_path / 'o', '--device', 'cpu', '--minutes', '.001', *tiny]
+    for tries in range(1, 40):
+        code, _, err = shell(*args)
+        if code == 0: break
+        assert code == 75 and 'the time is over; the same command goes on from step' in err
+    assert tries > 1 and (tmp_path / 'o/fig26.svg').exists()
+
+
 def test_reproduce_and_figures(tmp_path):
     code, out, err = shell('reproduce', '--out', tmp_path / 'o', '--device', 'cpu', *tiny)
     assert code == 0, err
