@@ -55,7 +55,7 @@ class Trial:
         "How many there are before the pooling"
         return shape(network_of(self.recipe()).trunk)[2]
 
-# %% ../nbs/19_experiment.ipynb #e9d9509c
+# %% ../nbs/19_experiment.ipynb #8983e58f
 def _layers(net):
     "The last block of each kind"
     last = {}
@@ -64,7 +64,7 @@ def _layers(net):
     return list(last.values())
 
 def _number(v): # JSON has no infinity
-    return float(f'{v:.5g}') if v is not None and isfinite(v) else None
+    return v if isinstance(v, int) else float(f'{v:.5g}') if v is not None and isfinite(v) else None
 
 def _watch(trial):
     "A callback that samples, evaluates, warms up and stops"

@@ -41,7 +41,7 @@ def trials() -> list: # Of `Trial`s
         *wide, *even[2:], *[_at(.25, **o) for o in REMEDIES[:4]], *[_at(.25, s, deep=True) for s in (1., .1)],
         *[_at(.25, s, .001) for s in (1., .3, .1)], *[_at(.25, s, seed=i) for i in (1, 2) for s in SCALES]]))
 
-# %% ../nbs/19_grid.ipynb #b9ac97bc
+# %% ../nbs/19_grid.ipynb #ef5e9146
 DEAD = .99 # Share of exact zeros
 
 def late(result, name):
@@ -57,10 +57,9 @@ def fate(result) -> str: # 'survived', 'unstable' or 'dead'
     return 'unstable' if wild or late(result, 'dead') > .5 else 'survived'
 
 def death(result):
-    "The step from which on all samples are dead; None if the last is not"
-    alive = np.flatnonzero(~(result['zeros'] >= DEAD))
-    first = alive[-1] + 1 if len(alive) else 0
-    return int(result['step'][first]) if first < len(result.samples) else None
+    "The first step at which the layer was as good as all zeros; None if there is none"
+    found = result['step'][result['zeros'] >= DEAD]
+    return int(found[0]) if len(found) else None
 
 # %% ../nbs/19_grid.ipynb #05b9b442
 def _weight(trial):
