@@ -20,15 +20,17 @@ from .recipe import network_of
 # %% auto #0
 __all__ = ['RATES', 'SCALES', 'REMEDIES', 'DEAD', 'trials', 'late', 'fate', 'death', 'run_all']
 
-# %% ../nbs/19_grid.ipynb #fb8e175a
+# %% ../nbs/19_grid.ipynb #3770577e
 RATES = .045, .01, .001, .0001, .00001 # "even a very low (0.00001) learning rate is not sufficient" (§3.3)
 SCALES = 1., .3, .2, .1, None # None: the released triple
 REMEDIES = dict(bn='sum'), dict(bn='branch'), dict(warm=1e-5), dict(warm=1e-3), dict(clip=2.)
 
+_LONG = {(.25, 1., .001): 2700, (.5, 1., .001): 500} # (width, scale, rate): steps
+
 def _at(width, scale=1., lr=.045, **kwargs):
     "A trial as long as it needs, or as can be paid for"
-    steps = 80 if width == 1 else 300 if lr == .01 else 2700 if (width, scale, lr) == (.25, 1., .001) else 200
-    return Trial(width, scale, lr, **dict(steps=steps) | kwargs)
+    few = 80 if width == 1 else 300 if lr == .01 else 200
+    return Trial(width, scale, lr, **dict(steps=_LONG.get((width, scale, lr), few)) | kwargs)
 
 def trials() -> list: # Of `Trial`s
     "The experiment, the most telling runs first"

@@ -70,14 +70,14 @@ def _phase(results, rows, columns, key, labels, text):
     _legend(ax)
     return fig
 
-# %% ../nbs/19_pictures.ipynb #f5eab632
+# %% ../nbs/19_pictures.ipynb #8231e804
 def _caption(results, text):
     "What was run, in words"
     r = results[0].meta['recipe']
     seeds, steps = (sorted({getattr(o.trial, k) for o in results}) for k in ('seed', 'steps'))
     length = f'{steps[0]}' + f' to {steps[-1]}' * (len(steps) > 1)
     device = ', '.join(_devices([_Meta({**o.meta, 'time': {}}) for o in results]))
-    return (f'{text} Inception-ResNet-v2, last layer before the average pooling. {_count(results, "run")} of '
+    return (f'{text} Inception-ResNet-v2. {_count(results, "run")} of '
             f'{length} steps, {_count(seeds, "seed")} ({", ".join(map(str, seeds))}); RMSProp of §4. Data: '
             f"{r['dataset']}, not the paper's ImageNet; {r['classes']} classes, {r['px']}×{r['px']} pixels, "
             f"batch {r['bs']}; {device}.")
@@ -101,11 +101,11 @@ def plot_phase(results, # `Result`s, of one dataset
     if by == 'width':
         rows = sorted({r.trial.width for r in found})
         labels = ['filters before the pooling', *(f'{Trial(width=w).filters}\nwidth {w:g}' for w in rows)]
-        text = 'Width and scale at rate 0.045, gradients not clipped. Percent: exact zeros in the end.'
+        text = 'Width and scale at rate 0.045, gradients not clipped.'
     else:
         rows, labels = RATES[::-1], ['learning rate', *map('{:g}'.format, RATES[::-1])]
-        text = (f'Rate and scale with {found[0].trial.filters} filters, gradients not clipped. '
-                'Percent: exact zeros in the end.')
+        text = f'Rate and scale with {found[0].trial.filters} filters, gradients not clipped.'
+    text += ' Percent: exact zeros in the last layer before the pooling, in the end.'
     with style.context('default'):
         key = lambda t: (t.width if by == 'width' else t.lr, t.scale)
         columns = SCALES if by == 'width' else (1., .3, .1)
@@ -149,7 +149,7 @@ def _curves(groups, series, text, labels, log=False):
     _legend(ax, columns)
     return fig
 
-# %% ../nbs/19_pictures.ipynb #af08d3c7
+# %% ../nbs/19_pictures.ipynb #da6116b7
 def _grouped(results, key):
     groups = {name: [r for r in results if key(r.trial) == name] for name in _LINES}
     return {name: rs for name, rs in groups.items() if rs}
@@ -167,7 +167,8 @@ def plot_activity(results, # `Result`s, of one dataset
     found = _some(pick(results, *free, width=width), f'{by} at width {width:g}')
     groups = _grouped(found, lambda t: _scale(t.scale) if by == 'scale' else _remedy(t))
     what = 'Residuals by their scale' if by == 'scale' else 'Unscaled residuals, plain and with remedies'
-    text = _caption(found, f'{what} (number of runs); {found[0].trial.filters} filters, rate 0.045.')
+    where = '' if measure == 'loss' else ' Last layer before the pooling.'
+    text = _caption(found, f'{what} (number of runs); {found[0].trial.filters} filters, rate 0.045.{where}')
     with style.context('default'):
         log = measure in ('loss', 'ratio', 'std', 'grad')
         fig = _curves(groups, lambda rs: _series(rs, measure), text, ('step', _AXES[measure]), log)

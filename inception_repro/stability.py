@@ -20,7 +20,7 @@ from .records import atomic_write
 # %% auto #0
 __all__ = ['SEEN', 'UNSEEN', 'AGAINST', 'NOT_RUN', 'Verdict', 'Verdicts', 'verdicts', 'draw_stability', 'main']
 
-# %% ../nbs/19_stability.ipynb #e1c45abf
+# %% ../nbs/19_stability.ipynb #d8580239
 SEEN, UNSEEN, AGAINST, NOT_RUN = 'seen', 'not seen at this scale', 'contradicted', 'not run'
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class Verdict:
     verdict: str
     numbers: str
     runs: int
+
+def _span(values, form='{:g}'):
+    "From the least to the most"
+    return ' to '.join(dict.fromkeys(form.format(v) for v in (min(values), max(values))))
 
 def _ill(rs): return [r for r in rs if fate(r) != 'survived']
 
@@ -45,8 +49,8 @@ def _wide(results):
     dead = [r for r in wide if fate(r) == 'dead']
     steps, errors = sorted(map(death, dead)), sorted(e['top1'] for r in dead for e in r.evals[-1:])
     most = max([np.nanmax(r['zeros']) for r in wide], default=0)
-    when = f'{DEAD:.0%} zeros first at step {steps[0]} to {steps[-1]}, ' if dead else ''
-    wrong = f', their top-1 error {errors[0]:.0f} to {errors[-1]:.0f} %' if errors else ''
+    when = f'{DEAD:.0%} zeros first at step {_span(steps)}; ' if dead else ''
+    wrong = f"; top-1 error of the dead {_span(errors, '{:.0f}')} %" if errors else ''
     yield _verdict('if the number of filters exceeded 1000, the residual variants started to exhibit instabilities and '
                    'the network has just "died"', wide, _ill(wide), False,
                    f'more than 1000 filters: {tally(wide)}{wrong}')
@@ -60,15 +64,16 @@ def _wide(results):
 
 def _longest(rs): return max((r.trial.steps for r in rs), default=0)
 
-# %% ../nbs/19_stability.ipynb #c2483c21
+# %% ../nbs/19_stability.ipynb #9213f909
 def _killed(results):
-    "Widths at which the unscaled network died at the paper's rate, and the rate × steps that it took"
-    return {r.trial.width: death(r) * r.trial.lr for r in pick(results, 'width') if fate(r) == 'dead'}
+    "Widths at which the unscaled network does not survive the paper's rate, and the rate × steps that this takes"
+    def onset(r): return next((s for s, d in zip(r['step'], r['dead']) if d > .5), r.trial.steps) # half of the channels
+    return {r.trial.width: onset(r) * r.trial.lr for r in _ill(pick(results, 'width'))}
 
 def _tried(sentence, runs, killed, short=()):
     "A remedy that did not help in the paper, judged where the network dies without it"
     there = [r for r in runs if r.trial.width in killed]
-    said = tally(there) if there else 'no unscaled network of this width died'
+    said = tally(there) if there else 'none where the network needs it'
     if short: said += f'; too short to tell: {tally(short)}'
     ill = len(_ill(there))
     return _verdict(sentence, [*runs, *short], there and ill == len(there), ill < len(there), said)
@@ -126,7 +131,7 @@ def _harm(results):
     yield _verdict('gradient clipping […] was found to be useful to stabilize the training (AAAI version)', clip,
                    not _ill(clip), _ill(clip), f'unscaled, clipped at 2: {tally(clip)}')
 
-# %% ../nbs/19_stability.ipynb #766d8f89
+# %% ../nbs/19_stability.ipynb #4241e376
 @dataclass(frozen=True)
 class Verdicts:
     "All of them; a notebook shows a table"
@@ -142,10 +147,9 @@ def _pushed(results):
     "How far everything was pushed"
     ts = [r.trial for r in results]
     if not ts: return 'No run has a record.'
-    rates, filters = sorted({t.lr for t in ts}), sorted({t.filters for t in ts})
     deep = [r for r in results if r.trial.deep]
     more = f'; with 10/20/10 blocks {tally(deep)}' * bool(deep)
-    return (f'{_count(ts, "run")}: {filters[0]} to {filters[-1]} filters, rates {rates[0]:g} to {rates[-1]:g}, up to '
+    return (f'{_count(ts, "run")}: {_span([t.filters for t in ts])} filters, rates {_span([t.lr for t in ts])}, up to '
             f'{max(t.steps for t in ts)} steps{more}. Dead: at least {DEAD:.0%} exact zeros, in the median of the last '
             'quarter of the samples.')
 
