@@ -118,7 +118,7 @@ def test_figures_are_values():
 
 
 @pytest.mark.parametrize('module', ['graph', 'draw', 'cost', 'stems', 'blocks', 'reductions', 'models', 'records', 'recipe',
-                                    'curves', 'speedup', 'cli'])
+                                    'curves', 'speedup', 'probe', 'experiment', 'grid', 'pictures', 'stability', 'cli'])
 def test_counts_and_drawings_need_no_torch(module):
     code = f'import sys, inception_repro.{module}; sys.exit("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
