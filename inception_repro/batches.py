@@ -31,12 +31,12 @@ class Split:
     def __getitem__(self, i): return self.x[i], self.y[i]
     def new_empty(self): return Split([], self.y[:0].clone())  # a copy: a view would keep all images
 
-# %% ../nbs/11_batches.ipynb #ea393fb4
+# %% ../nbs/11_batches.ipynb #5811d6ce
 class Batches:
     "Batches of a split, in an order and with views that follow from the seed, the epoch and the batch"
     def __init__(self, split: Split, # Images and labels
                  vocab, # Names of the classes
-                 bs=32, # Batch size; §4 gives none, 32 a replica is the usual guess
+                 bs=32, # Batch size; §4 gives none, 32 is that of the Inception-v3 paper (§8)
                  size=75, # Side of the network's images, pixels
                  train=False, # Training: shuffled, random views, full batches only
                  seed=0, # Names the order and the views
@@ -86,7 +86,7 @@ def __iter__(self: Batches):
             else: yield augment(x, u.to(self.device), self.size, o.aspect[idx], self.hue), o.y[idx]
     self.seek(epoch + 1)
 
-# %% ../nbs/11_batches.ipynb #57a68b28
+# %% ../nbs/11_batches.ipynb #fafd1b31
 class _Files(torch.utils.data.Dataset):
     "Crops of files, given `(index, row of random numbers or None)`"
     def __init__(self, paths, size): self.paths, self.size = paths, size
@@ -106,7 +106,8 @@ def _stream(self: Batches, epoch, start):
     todo = (list(zip(idx.tolist(), [None] * len(idx) if u is None else u.tolist()))
             for idx, u in self.drawn(epoch, start))
     files = _Files(self.dataset.x, self.size)
-    dl = DataLoader(files, batch_sampler=todo, num_workers=self.workers, collate_fn=_collate)
+    dl = DataLoader(files, batch_sampler=todo, num_workers=self.workers, collate_fn=_collate,
+                    generator=generator('workers', self.seed, epoch))  # else it would draw from the run's own
     for (x, keep, bad), (idx, u) in zip(dl, self.drawn(epoch, start)):
         report([o for o in bad if o not in self.bad], 'a batch', len(idx))
         self.bad += [o for o in bad if o not in self.bad]

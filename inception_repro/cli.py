@@ -69,7 +69,7 @@ def models(pattern: Annotated[str, typer.Argument(help="Shell pattern, such as '
     print(f"{'network':{width}}  {'parameters':>11}  {'GMACs':>6}  public weights")
     for n in names: print(f"{n:{width}}  {params(networks[n]):>11,}  {macs(networks[n]) / 1e9:>6.2f}  {public_weights.get(n, '–')}")
 
-# %% ../nbs/18_cli.ipynb #a15e7441
+# %% ../nbs/18_cli.ipynb #e9373a56
 def _changes(settings, **named):
     "Recipe fields from `field=value` texts, and those of `named` that are given"
     from ast import literal_eval
@@ -89,18 +89,24 @@ _Minutes = Annotated[float, typer.Option(help='Stop after so many minutes; the s
 
 def _until(minutes): return None if minutes is None else time.time() + 60 * minutes
 
-def _named(data):
-    "What a data source changes in a recipe, and where its images are"
+def _source(data, preset):
+    "What a data source changes in a preset, and where its images are"
     from inception_repro.data import NAMES
-    if data in NAMES: return (None if data == 'fractals' else data), None
-    return None, data
+    from inception_repro.recipe import preset as make
+    own = make(preset).dataset
+    if data is None: name, source = own, None
+    elif data in NAMES: name, source = data, None
+    else: name, source = Path(data).resolve().name if own in NAMES else own, data # a folder is not the built-in images
+    return {} if name == own else dict(dataset=name, classes=None, per_class=None, valid_per_class=None), source
 
-# %% ../nbs/18_cli.ipynb #85bd5914
+# %% ../nbs/18_cli.ipynb #15f093c3
 @app.command()
 def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inception-repro models`.')],
           data: _Data = None,
           preset: _Preset = 'demo',
-          epochs: int = None, seed: int = None, lr: float = None,
+          epochs: Annotated[int, typer.Option(help='Passes over the training images.')] = None,
+          seed: Annotated[int, typer.Option(help='Of weights, order, views and dropout.')] = None,
+          lr: Annotated[float, typer.Option(help='Learning rate.')] = None,
           width: Annotated[float, typer.Option(help='Factor on every number of filters.')] = None,
           size: Annotated[int, typer.Option(help="Side of the network's images, pixels.")] = None,
           bs: Annotated[int, typer.Option(help='Images a step.')] = None,
@@ -112,14 +118,14 @@ def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
           settings: _Set = None):
     "Train one network. The same command goes on with a run that was interrupted."
     from inception_repro.recipe import preset as make
-    name, source = _named(data)
-    changes = _changes(settings, epochs=epochs, seed=seed, lr=lr, width=width, px=size, bs=bs, dataset=name)
+    changes, source = _source(data, preset)
+    changes |= _changes(settings, epochs=epochs, seed=seed, lr=lr, width=width, px=size, bs=bs)
     recipe = make(preset, model, **changes)
     from inception_repro.train import fit
     run = fit(recipe, out, source, device, fresh=fresh, save_weights=weights, until=_until(minutes))
     print(f"{run.path}: top-1 error {run['top1'][-1]:.1f} %, top-5 error {run['top5'][-1]:.1f} %")
 
-# %% ../nbs/18_cli.ipynb #8156eeb6
+# %% ../nbs/18_cli.ipynb #8c6c90c1
 @app.command()
 def reproduce(preset: _Preset = 'demo',
               seeds: Annotated[int, typer.Option(help='So many seeds of each network.')] = 1,
@@ -130,13 +136,14 @@ def reproduce(preset: _Preset = 'demo',
               jobs: Annotated[int, typer.Option(help='Runs at a time: one a core on a CPU, one on a GPU.')] = None,
               weights: Annotated[Path, typer.Option(help='Folder for the averaged weights, .safetensors.')] = None,
               minutes: _Minutes = None,
+              workers: Annotated[int, typer.Option(help='Processes that decode, where images stay files.')] = 2,
               fresh: Annotated[bool, typer.Option(help='Start again, whatever is there.')] = False,
               settings: _Set = None):
     "Train the four networks, draw Figures 21 to 26, write the summary. What is finished is not trained again."
     from inception_repro.reproduce import reproduce as run
-    name, source = _named(data)
+    changes, source = _source(data, preset)
     paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, weights=weights, until=_until(minutes),
-                **_changes(settings, dataset=name))
+                workers=workers, **(changes | _changes(settings)))
     print(paths[-1].read_text(encoding='utf-8'))
     print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")
 
@@ -159,7 +166,7 @@ def figures(runs: Annotated[Path, typer.Argument(help="Folder of one dataset's r
     from inception_repro.speedup import write_summary
     for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
 
-# %% ../nbs/18_cli.ipynb #d0481baf
+# %% ../nbs/18_cli.ipynb #38c19557
 @app.command()
 def plan(preset: _Preset = 'paper',
          device: _Device = None,
@@ -173,15 +180,22 @@ def plan(preset: _Preset = 'paper',
     print(f"{'network':20} {'epochs':>6} {'images':>13} {'steps':>11} {'exaFLOPs':>9} {'images/s':>9} {'hours':>9} {'on 8':>8}")
     for r in rows: print(f"{r['model']:20} {r['epochs']:>6} {r['images']:>13,} {r['steps']:>11,} {r['exaflops']:>9.3g} "
                          f"{r['images_per_second']:>9.3g} {r['hours']:>9.3g} {r['hours'] / 8:>8.2g}")
-    print('hours on one such device; on 8 as if all of them were kept as busy')
+    print('hours on one such device, of training alone: evaluation, and decoding where images stay files, come on top; '
+          'on 8 as if all of them were kept as busy')
 
-# %% ../nbs/18_cli.ipynb #3e87aa13
+# %% ../nbs/18_cli.ipynb #9432baa1
+_SHELL = {'fresh=True': '--fresh', 'give data=,': 'give --data,', 'choose another out': 'choose another --out',
+          'seeds is': '--seeds is', 'torch.set_num_threads(1)': 'OMP_NUM_THREADS=1'} # ways out, as a shell has them
+
 def main():
     "The command `inception-repro`"
     try: app()
-    except KeyboardInterrupt as e: code, words = 130, str(e) or 'stopped'
-    except TimeoutError as e: code, words = 75, str(e)
+    except KeyboardInterrupt as e: code, words = 130, str(e) or 'stopped; the same command goes on'
     except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e: code, words = 1, str(e)
+    except Exception as e:
+        if type(e).__name__ != 'OutOfTime': raise
+        code, words = 75, str(e)
     else: return
+    for python, shell in _SHELL.items(): words = words.replace(python, shell)
     print(f'inception-repro: {words}', file=sys.stderr)
     sys.exit(code)

@@ -49,7 +49,7 @@ def _imagenet(runs):
     name = ''.join(c for c in runs[0].meta['dataset'].lower() if c.isalnum())
     return name in _IMAGENET and _setting(runs, 'classes') in (None, 1000)
 
-# %% ../nbs/16_curves.ipynb #01e8c178
+# %% ../nbs/16_curves.ipynb #28d30817
 def _checked(runs, free=()):
     "Runs, or the folder of their records, if they may be compared; `free` fields of the recipe may differ"
     runs = read_runs(runs) if isinstance(runs, (str, Path)) else [check_run(r) for r in runs]
@@ -57,7 +57,7 @@ def _checked(runs, free=()):
     data = lambda m: dict(dataset=m['dataset'], dataset_hash=m['dataset_hash'], model=0, seed=0) # these two are free
     own, seen = [{**r.meta['recipe'], **data(r.meta), **dict.fromkeys(free)} for r in runs], {}
     for r, o in zip(runs, own):
-        if diff := _differ(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}')):
+        if diff := _differ(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True): # others are younger
             raise ValueError(f'runs of one figure differ in more than network and seed: {diff}; draw them apart')
         if (key := (r.meta['model'], r.meta['seed'])) in seen:
             raise ValueError(f'{r.path}: {key[0]} with seed {key[1]} is there already, {seen[key]}; give it once')
@@ -231,17 +231,17 @@ def plot_errors(runs, # `Run`s, or the folder of their records; networks that ar
     if to: _write(fig, Path(to))
     return fig
 
-# %% ../nbs/16_curves.ipynb #6882c4c2
-def draw_figures(runs_dir, # Folder of one dataset's records, `figures/runs/<dataset>`
+# %% ../nbs/16_curves.ipynb #a716b66c
+def draw_figures(runs, # `Run`s, or the folder of one dataset's records, `figures/runs/<dataset>`
                  out_dir, # Folder for fig21.svg, fig21.png, …
                  say=print, # Called with the reason why a figure is left out
                  **kwargs, # `start`, `log`: see `plot_errors`
                 ) -> list: # Paths written
     "Draw every figure whose networks have records"
-    runs, paths = _checked(runs_dir), []
+    runs, paths = _checked(runs), []
     for n, plot in figures.items():
         if lacks := _missing(runs, plot.models):
-            say(f"Figure {n} is left out: {Path(runs_dir).name} has no record of {', '.join(lacks)}")
+            say(f"Figure {n} is left out: there is no record of {', '.join(lacks)}")
         else:
             for kind in 'svg', 'png':
                 paths.append(Path(out_dir)/f'fig{n}.{kind}')

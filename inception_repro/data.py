@@ -22,7 +22,7 @@ from .pixels import cached, digest, report
 # %% auto #0
 __all__ = ['NAMES', 'Data', 'load']
 
-# %% ../nbs/11_data.ipynb #e3e653f4
+# %% ../nbs/11_data.ipynb #54255c7e
 @dataclass
 class Data:
     "A dataset in two splits"
@@ -33,7 +33,7 @@ class Data:
     hash: str  # sha256 over classes, labels and pixels
     bad: list  # (path, reason) of images that were skipped, or kept though of a single row or column
 
-    def dataloaders(self, bs=32, # Batch size; §4 gives none, 32 a replica is the usual guess
+    def dataloaders(self, bs=32, # Batch size; §4 gives none, 32 is that of the Inception-v3 paper (§8)
                     size=75, # Side of the network's images, pixels
                     seed=0, # Names the order and the views
                     device=None, # By default fastai's: a GPU where there is one

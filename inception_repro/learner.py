@@ -90,28 +90,28 @@ class Cast(Part):
         self.leave()
         self.learn.pred = tuple(o.float() for o in self.pred) if isinstance(self.pred, tuple) else self.pred.float()
 
-# %% ../nbs/13_learner.ipynb #e8551e6b
+# %% ../nbs/13_learner.ipynb #07e45758
 class Replicas(Part):
     "A step in parts, each with batch statistics of its own"
     order = 10 # after `Cast` has opened
     def __init__(self, n): self.n = n
 
     def before_batch(self):
-        *xs, x = self.xb[0].chunk(self.n)
-        *ys, y = self.yb[0].chunk(self.n)
-        self.total = 0.
+        n = max(1, min(self.n, len(self.xb[0]) // 2)) # a batch may have lost bad images
+        (*xs, x), (*ys, y) = self.xb[0].tensor_split(n), self.yb[0].tensor_split(n)
+        self.total, self.share = 0., len(x) / len(self.xb[0])
         for part, labels in zip(xs, ys):
             pred = self.model(part)
             with torch.autocast(part.device.type, enabled=False):
                 pred = tuple(o.float() for o in pred) if isinstance(pred, tuple) else pred.float()
-                loss = self.loss_func(pred, labels) / self.n
+                loss = self.loss_func(pred, labels) * (len(part) / len(self.xb[0]))
                 loss.backward()
             self.total = self.total + loss.detach()
         self.learn.xb, self.learn.yb = (x,), (y,) # the last part is fastai's
 
     def after_loss(self):
-        self.learn.loss_grad = self.loss_grad / self.n
-        self.learn.loss = self.total + self.loss.detach() / self.n
+        self.learn.loss_grad = self.loss_grad * self.share
+        self.learn.loss = self.total + self.loss.detach() * self.share
 
 # %% ../nbs/13_learner.ipynb #d0d26b49
 def load_data(recipe, # `Recipe`
@@ -189,7 +189,7 @@ def evaluate(nets, # Networks; left in evaluation mode
     sums = torch.stack(sums).view(-1, len(nets), 3).double().cpu().sum(0) / n
     return [dict(loss=a, top1=100 * b, top5=100 * c) for a, b, c in sums.tolist()]
 
-# %% ../nbs/13_learner.ipynb #aabe140f
+# %% ../nbs/13_learner.ipynb #81b90b25
 class _Clock(Part):
     "Seconds of the parts of a step"
     order = -100 # before all others, so that a mark ends what came before the event
@@ -203,7 +203,6 @@ class _Clock(Part):
         self.last = now
 
     def before_train(self): self.mark(None)
-    def before_batch(self): self.mark('data')
     def before_backward(self): self.mark('forward')
     def after_backward(self): self.mark('backward')
     def after_step(self): self.mark('optimizer')
@@ -213,6 +212,12 @@ class _Clock(Part):
         if len(self.times) == self.todo: raise CancelFitException
         self.mark(None)
 
+class _DataIsThere(Part):
+    "The batch is in its memory format"
+    order = 5 # after `Cast`, before `Replicas`
+    def __init__(self, clock): self.clock = clock
+    def before_batch(self): self.clock.mark('data')
+
 def profile_step(recipe, data=None, device='cpu', # As `load_data` and `learner` take them
                  steps=20, # Steps that are timed
                  skip=5, # Steps before that
@@ -220,5 +225,5 @@ def profile_step(recipe, data=None, device='cpu', # As `load_data` and `learner`
     "Where the time of a training step goes"
     learn = learner(recipe, load_data(recipe, data), device)
     clock = _Clock(steps + skip)
-    learn.add_cb(clock).fit(steps + skip)
+    learn.add_cbs([clock, _DataIsThere(clock)]).fit(steps + skip)
     return {k: median(t[k] for t in clock.times[skip:]) for k in clock.times[0]}

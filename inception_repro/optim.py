@@ -79,13 +79,13 @@ class RMSPropTF(Optimizer):
         if self.clip is not None: _clip_stretches([s for s, _ in todo], self.clip)
         for s, hyper in todo: s.step(**hyper)
 
-# %% ../nbs/12_optim.ipynb #083c247e
-STRETCH = 2**18 # Elements of a stretch on a CPU: a vector of 1 MiB, five of them at work (ours, measured)
+# %% ../nbs/12_optim.ipynb #300c5011
+STRETCH = 2**18 # Elements of a stretch on a CPU: a vector of 1 MiB, five of them at work (ours)
 
 class _Stretch:
     "Parameters whose state lies end to end"
     def __init__(self, ps, states):
-        self.ps, self.states, self.p = ps, states, _run(ps)
+        self.ps, self.states, self.p, self.at = ps, states, _run(ps), [p.data_ptr() for p in ps]
         at = _layout(ps)
         new = lambda f: f(at[-1], dtype=ps[0].dtype, device=ps[0].device)
         self.sqr, self.buf, self.g, self.root = map(new, (torch.ones, torch.zeros, torch.zeros, torch.empty))
@@ -106,13 +106,13 @@ class _Stretch:
         if flat: self.p.sub_(self.buf)
         else: torch._foreach_sub_(self.ps, self.bufs)
 
-# %% ../nbs/12_optim.ipynb #a6809fec
+# %% ../nbs/12_optim.ipynb #68cb0649
 @patch
 def _stretches(self: RMSPropTF, group):
     "The stretches of a group: those of the last step, unless other parameters have gradients now, or elsewhere"
     ps = [p for p in self.param_lists[group] if p.grad is not None and p.requires_grad]
     stretches, known = self.cut.get(group, ((), []))
-    moved = any(s.p is not None and s.p.data_ptr() != s.ps[0].data_ptr() for s in stretches) # as `net.to` does
+    moved = any(s.p is not None and [p.data_ptr() for p in s.ps] != s.at for s in stretches) # as `net.to` does
     if moved or len(known) != len(ps) or any(map(is_not, known, ps)): self.cut[group] = self._cut(ps), ps
     return self.cut[group][0] if ps else ()
 

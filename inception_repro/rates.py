@@ -20,7 +20,7 @@ from .speedup import _cell, _mid, _table, _times, speedup
 # %% auto #0
 __all__ = ['RATES', 'DECAY', 'study', 'run_study', 'read_study', 'best', 'rates_table', 'plot_rates', 'plot_best', 'write_rates']
 
-# %% ../nbs/17_rates.ipynb #7cb995b2
+# %% ../nbs/17_rates.ipynb #f39b6607
 RATES = dict(rmsprop_tf=(.005, .015, .045, .135), # §4's rate, a third, a ninth and three times of it (ours)
              adamw=(.0005, .002, .008)) # (ours)
 DECAY = dict(rmsprop_tf={}, adamw=dict(wd=.05)) # (ours)
@@ -31,6 +31,7 @@ def study(base=None, # `Recipe`; the demo in half its time unless given
           models=FOUR, # Names of `list_models`
          ): # Of (name, `Recipe`s)
     "Yield what to train at each rate: one seed of everything first, then the others"
+    if not isinstance(seeds, int) or seeds < 1: raise ValueError(f'seeds is {seeds!r}; use a whole number of at least 1')
     base = base or preset('demo', epochs=6, compress=12., evals=2)
     for some in [0], range(1, seeds):
         for optimizer, lrs in rates.items():
@@ -46,7 +47,7 @@ def run_study(runs, # Folder of the records; each rate has a folder in it
     "Train all of a study; the same call goes on where it was interrupted"
     for name, todo in study(base, rates, seeds, models): train_all(todo, Path(runs)/name, **kwargs)
 
-# %% ../nbs/17_rates.ipynb #6de4bc5b
+# %% ../nbs/17_rates.ipynb #e68dd1a7
 def read_study(runs, # Folder of the records
               ) -> dict: # (optimizer, rate) → `Run`s. Raises `ValueError` if there are none
     "The runs of a study by optimizer and rate"
@@ -56,24 +57,26 @@ def read_study(runs, # Folder of the records
     if not res: raise ValueError(f'no records in {runs}; make them with run_study')
     return dict(sorted(res.items(), key=lambda o: (o[0][0] != 'rmsprop_tf', o[0])))
 
-def _final(runs, model, metric='top1'):
-    "Errors at the end of every run of a network, %"
-    return [float(r[metric][-1]) for r in runs if r.meta['model'] == model]
+def _final(found, model, setting, metric='top1'):
+    "Errors at the end of every run of a network at an optimizer's rate, %"
+    ends = [float(r[metric][-1]) for r in found[setting] if r.meta['model'] == model]
+    if not ends: raise ValueError('no finished run of {} with {} at {:g}; make it with run_study'.format(model, *setting))
+    return ends
 
 def best(found, # What `read_study` gave
          model, optimizer='rmsprop_tf',
          metric='top1', # Or 'top5'
         ) -> float: # Learning rate
     "The rate at which a network ends lowest, by the median over seeds"
-    ends = {lr: np.median(e) for (o, lr), rs in found.items() if o == optimizer and (e := _final(rs, model, metric))}
-    if not ends: raise ValueError(f'no finished run of {model} with {optimizer}; make them with run_study')
+    ends = {lr: np.median(_final(found, model, (o, lr), metric)) for o, lr in found if o == optimizer}
+    if not ends: raise ValueError(f'no run with {optimizer}; make them with run_study')
     return min(ends, key=lambda lr: (ends[lr], lr))
 
-# %% ../nbs/17_rates.ipynb #082da586
-def _faster(found, pure, residual, rates): # `rates`: each network's (optimizer, rate)
+# %% ../nbs/17_rates.ipynb #c4949e8c
+def _faster(found, pure, residual, rates, metric): # `rates`: each network's (optimizer, rate)
     "`speedup` of two networks, each at a rate of its own, in words"
     runs = [r for m in (pure, residual) for r in found.get(rates[m], ()) if r.meta['model'] == m]
-    s = speedup(runs, pure, residual, free=('optimizer', 'lr', 'wd'))
+    s = speedup(runs, pure, residual, metric, free=('optimizer', 'lr', 'wd'))
     return _times(*s.ratio) + f' ({_times(*s.span)})' * (s.pairs > 1)
 
 def rates_table(runs, # Folder of the records of a study
@@ -87,13 +90,13 @@ def rates_table(runs, # Folder of the records of a study
     for name, rates in same + own:
         row = dict(setting=name)
         for pair in small, large:
-            for m in pair: row[_label(m)] = _mid(_final(found[rates[m]], m, metric)), rates[m][1], name in dict(own)
-            row['times ' + pair[0]] = _faster(found, *pair, rates)
+            for m in pair: row[_label(m)] = _mid(_final(found, m, rates[m], metric)), rates[m][1], name in dict(own)
+            row['times ' + pair[0]] = _faster(found, *pair, rates, metric)
         rows.append({k: _cell(v[0]) + f' at {v[1]:g}' * v[2] if isinstance(v, tuple) else v for k, v in row.items()})
     heads = {k: 'times the epochs' if k.startswith('times') else k for k in rows[0]}
     return _table(rows, heads)
 
-# %% ../nbs/17_rates.ipynb #926299bf
+# %% ../nbs/17_rates.ipynb #37dab840
 def _panel(ax, title):
     ax.set_title(title, size=10, color=_INK, loc='left')
     ax.grid(color=_GRID, lw=.8)
@@ -113,7 +116,7 @@ def plot_rates(runs, # Folder of the records of a study
     for row, o in zip(axs, optimizers):
         for ax, pair in zip(row, (small, large)):
             for m in pair:
-                ends = {lr: e for (p, lr), rs in found.items() if p == o and (e := _final(rs, m, metric))}
+                ends = {lr: _final(found, m, (p, lr), metric) for p, lr in found if p == o}
                 ax.plot(list(ends), [np.median(e) for e in ends.values()], lw=1.8, label=_label(m), **_look(m))
                 for lr, e in ends.items(): ax.plot([lr] * len(e), e, 'o', ms=4, mfc='white', color=_look(m)['color'])
             _panel(ax, dict(rmsprop_tf="TensorFlow's RMSProp", adamw='AdamW')[o])

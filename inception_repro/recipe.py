@@ -18,7 +18,7 @@ _all_ = ['replace']
 # %% auto #0
 __all__ = ['PRESETS', 'Recipe', 'network_of', 'preset', 'evaluation_steps', 'replace']
 
-# %% ../nbs/13_recipe.ipynb #a0b80ba0
+# %% ../nbs/13_recipe.ipynb #e1234fd9
 @dataclass(frozen=True)
 class Recipe:
     "What a run depends on, beside the pixels themselves"
@@ -33,7 +33,7 @@ class Recipe:
     valid_per_class: int | None = None # The same for validation; None for all, 50 fractals (ours)
     stored: int = 299 # Side of images kept in memory, pixels (ours)
     px: int = 299 # Side of the network's input, pixels (Figures 9, 15)
-    bs: int = 640 # Images a step (§4: 20 replicas; 32 each is the usual guess)
+    bs: int = 640 # Images a step (§4: 20 replicas; 32 each: Inception-v3 paper, §8)
     replicas: int = 1 # Parts of a step, one after another, each with batch statistics of its own (§4: 20; 1 is ours)
     epochs: int = 200 # Passes over the training set (Figures 21-26: the axis ends there)
     evals: tuple = (1,) # Evaluations an epoch, the last number for all that follow; 1/2: every other epoch (ours)
@@ -50,7 +50,7 @@ class Recipe:
     smoothing: float = .1 # Label smoothing (Inception-v3 paper)
     ema: float = .9999 # Decay of the running average of the weights, with warm-up (§4; value: released code)
     hue: float = 0. # Largest turn of the hue, of a full circle (released code: 0, or 0.2 in its slow mode)
-    precision: str = 'float32' # Of forward and backward pass: 'float32' or 'bf16', weights are float32 (ours)
+    precision: str = 'float32' # Of both passes: 'float32' (a GPU's convolutions: TF32) or 'bf16'; weights are float32 (ours)
     channels_last: bool = True # Memory format of images and filters (ours)
     compile: bool = False # Pass the network through torch.compile (ours)
     seed: int = 0 # Names the initial weights, the order, the views and the dropout (ours)
@@ -84,7 +84,7 @@ _RULES = {
     'dataset': (lambda v: isinstance(v, str) and v.strip('.') and not set(v) & set('/\\'),
                 'a plain name; where its images are is an argument of `fit`')}
 
-# %% ../nbs/13_recipe.ipynb #3b3d9e01
+# %% ../nbs/13_recipe.ipynb #12a53a91
 def network_of(recipe, # `Recipe`
                num_classes=1000, # Classes
               ): # `Architecture`, with Inception-v3's auxiliary head if it has a weight
@@ -98,16 +98,16 @@ def _check(r):
         for name in names.split():
             if not ok(v := getattr(r, name)): raise ValueError(f'{name} is {v!r}; use {way}')
     if r.bs % r.replicas or r.bs < 2 * r.replicas:
-        raise ValueError(f'replicas is {r.replicas!r}; use a number that parts the {r.bs} images of a step into twos at least')
+        raise ValueError(f'replicas is {r.replicas!r}; use a number that divides {r.bs}, with at least two images to a part')
     if not _whole(r.px): raise ValueError(f'px is {r.px!r}; use a whole number')
     if r.px < (need := min_train_size(net := network_of(r))):
         way = ' with its auxiliary head, so leave that out with aux=0' * bool(net.aux)
         raise ValueError(f'px is {r.px!r}; {r.model} needs {need}{way}')
 
-# %% ../nbs/13_recipe.ipynb #5a1130c2
+# %% ../nbs/13_recipe.ipynb #1f59dad2
 _SMALL = dict(aux=0., width=.25, stored=64, px=75, bs=32)
 PRESETS = dict(
-    paper=dict(replicas=20, precision='bf16', compile=True),
+    paper=dict(classes=1000, replicas=20, precision='bf16', compile=True),
     tiny=dict(dataset='tiny-imagenet-200', classes=200, aux=0., stored=64, px=139, bs=128, epochs=40, evals=(4, 2, 1), compress=5.,
               precision='bf16', compile=True),
     tiny40=dict(dataset='tiny-imagenet-40', classes=40, **_SMALL, epochs=8, evals=(4, 2, 1), compress=10.),

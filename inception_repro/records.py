@@ -114,12 +114,16 @@ def _append(path, text):
         os.truncate(path, size)
         raise
 
-# %% ../nbs/10_records.ipynb #eca472ae
+# %% ../nbs/10_records.ipynb #7d8c8f8b
 class Record:
     "A run's record while it is written; made by `Record.create` or `Record.resume`"
     def __init__(self, path, meta, last=None):
         self.path, self.meta, self.last = path, meta, last
         self._start = time.perf_counter() - (last['seconds'] if last else 0.)
+
+    @property
+    def seconds(self): # Wall time so far, of all the pieces of the run
+        return time.perf_counter() - self._start
 
     def write_meta(self):
         text = json.dumps(self.meta, indent=1, ensure_ascii=False, allow_nan=False)
@@ -127,7 +131,7 @@ class Record:
 
     def append(self, **row): # A value for every column; `seconds` may be left to the record's own clock
         "Write one row through to the disk"
-        row.setdefault('seconds', round(time.perf_counter() - self._start, 3))
+        row.setdefault('seconds', round(self.seconds, 3))
         if wrong := sorted(row.keys() ^ COLUMNS.keys()):
             raise ValueError(f"{self.path}: columns {wrong} are missing or unknown; a row has {', '.join(COLUMNS)}")
         row = {k: kind(row[k]) for k, kind in COLUMNS.items()}
@@ -142,14 +146,14 @@ class Record:
         self.meta['finished'] = True
         self.write_meta()
 
-# %% ../nbs/10_records.ipynb #c6916d23
+# %% ../nbs/10_records.ipynb #0b95fa50
 def _plain(recipe):
     "A recipe as JSON gives it back"
     return json.loads(json.dumps(asdict(recipe) if is_dataclass(recipe) else recipe, allow_nan=False))
 
-def _differ(a, b, names=('in the first', 'in the second')):
-    "The first field in which two dicts differ, in words; empty if none"
-    for k in {**a, **b}:
+def _differ(a, b, names=('in the first', 'in the second'), shared=False):
+    "The first field in which two dicts differ, in words; empty if none. With `shared`, of the fields that both have"
+    for k in a.keys() & b.keys() if shared else {**a, **b}:
         if a.get(k) != b.get(k): return f'{k} is {a.get(k)!r} {names[0]}, {b.get(k)!r} {names[1]}'
     return ''
 
@@ -206,13 +210,14 @@ def read_run(path, # The table of a record
     "Read one record"
     return Run(path := Path(path), _meta(path), *_rows(path))
 
-# %% ../nbs/10_records.ipynb #2d373c5a
+# %% ../nbs/10_records.ipynb #64b9c517
 @patch(cls_method=True)
 def resume(cls: Record, path, # Table to go on with
            step=None, # Step of the checkpoint: later rows are dropped; None keeps all
            recipe=None, # The recipe about to go on, which must be the one recorded
            env=None, # `environment()` unless given: noted beside the first one
-          ) -> Record: # Its clock goes on from the last row kept
+           seconds=None, # What the clock goes on from; that of the last row kept unless given
+          ) -> Record:
     "Reopen a record at a checkpoint"
     run = read_run(path)
     if recipe is not None and (diff := _differ(run.meta['recipe'], _plain(recipe), ('in the record', 'now'))):
@@ -220,6 +225,7 @@ def resume(cls: Record, path, # Table to go on with
     rows = [r for r in run.rows if step is None or r['step'] <= step]
     rec = cls(run.path, {**run.meta, 'finished': False}, rows[-1] if rows else None)
     rec.meta['time']['resumed'].append(dict(step=step, environment=env or environment()))
+    if seconds is not None: rec._start = time.perf_counter() - seconds
     rec.write_meta()
     atomic_write(rec.path, ''.join([','.join(COLUMNS) + '\n', *map(_line, rows)]))
     return rec
@@ -234,7 +240,7 @@ def check_run(run, # A `Run`, or the path of one
     if run.torn or not run.rows: raise ValueError(f'{run.path}: finished, but its table is cut off; restore the file')
     return run
 
-# %% ../nbs/10_records.ipynb #903bff92
+# %% ../nbs/10_records.ipynb #5dc2a010
 def read_runs(folder, # One dataset's records, such as `figures/runs/fractals`
               mixed=False, # Allow recipes to differ
              ) -> list: # `Run`s, by name
@@ -243,7 +249,7 @@ def read_runs(folder, # One dataset's records, such as `figures/runs/fractals`
         raise FileNotFoundError(f'{folder} holds no records; run one first')
     own = [{k: v for k, v in r.meta['recipe'].items() if k not in ('model', 'seed')} for r in runs]
     for r, o in zip(runs, own):
-        if not mixed and (diff := _differ(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'))):
+        if not mixed and (diff := _differ(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True)):
             raise ValueError(f'{folder}: recipes differ, {diff}; keep one recipe to a folder, or pass mixed=True')
     return runs
 

@@ -132,7 +132,7 @@ def _table(rows, heads):
     lines = [heads.values(), ['---'] * len(heads), *([_cell(r[k]) for k in heads] for r in rows)]
     return '\n'.join(f"| {' | '.join(o)} |" for o in lines)
 
-# %% ../nbs/16_speedup.ipynb #022fe7e1
+# %% ../nbs/16_speedup.ipynb #6fd61b68
 _HEADS = dict(
     network='network', parameters='parameters', gmacs='GMACs',
     **{f'top{k}_{o}': f'top-{k} {o} %' for k in (1, 5) for o in ('final', 'best')},
@@ -150,27 +150,40 @@ class Summary:
     rows: list # A dict for each network; errors and seconds are (median, lowest, highest) over seeds
     speedups: list # `Speedup`s of the pairs that have records
     caption: str # What was run
+    note: str = '' # Why something is left out
 
     def _repr_markdown_(self):
         parts = [_table(self.rows, _HEADS)]
         if faster := [_speed_row(s) for s in self.speedups]:
             parts += ['How many times the epochs, or the seconds, of the residual network the pure one needs for the '
                       'same error, the median over pairs of seeds:', _table(faster, {k: k for k in faster[0]})]
-        return '\n\n'.join([*parts, self.caption]) + '\n'
+        return '\n\n'.join([*parts, *[self.note] * bool(self.note), self.caption]) + '\n'
 
-# %% ../nbs/16_speedup.ipynb #cc0d765b
+# %% ../nbs/16_speedup.ipynb #e8f1f0b8
+def _ordered(runs): return sorted({r.meta['model'] for r in runs}, key=lambda m: ((*small, *large, m).index(m), m))
+
+def _untimed(runs, rows):
+    "Why seconds do not compare; empty if they do"
+    if len(_devices(runs)) > 1: return 'Seconds are not compared: the runs were on several devices.'
+    worst = max((r['seconds_per_epoch'] for r in rows), key=lambda t: t[2] / t[1])
+    if worst[2] > 1.25 * worst[1]: # seeds of a network do the same work (bound: ours)
+        return (f'Seconds are not compared: an epoch of one and the same network took from {worst[1]:.1f} to {worst[2]:.1f} of them, '
+                'so other work ran beside.')
+    return ''
+
 def summary(runs, # `Run`s, or the folder of their records
            ) -> Summary: # As markdown where it is shown or written
     "Errors, costs and speed-ups"
     runs = _checked(runs)
-    by = ['epoch', 'seconds'] if len(_devices(runs)) == 1 else ['epoch']
+    rows = [_row(m, rs) for m, rs in _of(runs, _ordered(runs)).items()]
+    note = _untimed(runs, rows)
+    by = ['epoch'] if note else ['epoch', 'seconds']
     pairs = [p for p in (small, large) if not _missing(runs, p)]
-    names = sorted({r.meta['model'] for r in runs}, key=lambda m: ((*small, *large, m).index(m), m))
     faster = [speedup(runs, *p, metric=k, by=b) for p, k, b in product(pairs, ('top1', 'top5'), by)]
-    return Summary([_row(m, rs) for m, rs in _of(runs, names).items()], faster, caption(runs))
+    return Summary(rows, faster, caption(runs), note)
 
-def write_summary(runs_dir, # Folder of one dataset's records
+def write_summary(runs, # `Run`s, or the folder of one dataset's records
                   out, # File to write, .md
                  ) -> Path: # The path written
     "Write the summary as markdown"
-    return atomic_write(out, summary(runs_dir)._repr_markdown_())
+    return atomic_write(out, summary(runs)._repr_markdown_())

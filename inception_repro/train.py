@@ -22,7 +22,7 @@ from .recipe import Recipe, evaluation_steps
 from .records import Record, atomic_write, environment, read_run, run_path
 
 # %% auto #0
-__all__ = ['Keep', 'Bar', 'Limit', 'fit']
+__all__ = ['Keep', 'Bar', 'OutOfTime', 'Limit', 'fit']
 
 # %% ../nbs/13_train.ipynb #ebdb3fdf
 class Keep(Part):
@@ -50,7 +50,7 @@ class Keep(Part):
         raise FloatingPointError(f'{self.record.path}: the loss is {float(loss)} at {where}; '
                                  'start again at a lower rate, with fresh=True')
 
-# %% ../nbs/13_train.ipynb #a6ff0509
+# %% ../nbs/13_train.ipynb #6f378a0a
 @patch
 def row(self: Keep):
     "Evaluate both sets of weights, and write that down"
@@ -66,10 +66,10 @@ def row(self: Keep):
 @patch
 def save(self: Keep):
     "Write a checkpoint"
-    self.checkpoints.save(self.count.step, run_state(self.learn))
+    self.checkpoints.save(self.count.step, dict(run_state(self.learn), seconds=self.record.seconds))
     self.saved = time.monotonic()
 
-# %% ../nbs/13_train.ipynb #9b58a20e
+# %% ../nbs/13_train.ipynb #19c8ac4f
 class Bar(Part):
     "What is running, and how long it will take"
     order = 60
@@ -77,12 +77,12 @@ class Bar(Part):
         from fastprogress import core, fastprogress
         self.recipe, self.record, self.make = recipe, record, fastprogress.progress_bar
         self.live = core.IN_NOTEBOOK or sys.stdout.isatty()
-        self.label, self.bar = f'{recipe.model} seed {recipe.seed}', None
+        self.label, self.shown = f'{recipe.model} seed {recipe.seed}', None
 
     def before_fit(self):
         self.first, self.rows = self.count.step, self.record.last
-        if self.live: self.bar = self.make(range(self.recipe.epochs * self.count.steps - self.first))
-        if self.live: self.bar.update(0)
+        if self.live: self.shown = self.make(range(self.recipe.epochs * self.count.steps - self.first))
+        if self.live: self.shown.update(0)
 
     def text(self):
         r, last = self.recipe, self.record.last
@@ -90,17 +90,20 @@ class Bar(Part):
         return f'{self.label}, epoch {max(1, ceil(self.count.at))} of {r.epochs}{error}'
 
     def close(self):
-        if self.bar: self.bar.on_interrupt()
+        if self.shown: self.shown.on_interrupt()
 
     def after_batch(self):
         if self.live:
-            self.bar.comment = self.text()
-            self.bar.update(self.count.step - self.first)
+            self.shown.comment = self.text()
+            self.shown.update(self.count.step - self.first)
         elif self.record.last is not self.rows: # not a terminal: a line for every evaluation
             self.rows = self.record.last
             print(f"{self.text()}, {self.rows['seconds']:.0f} s", flush=True)
 
-# %% ../nbs/13_train.ipynb #ff03dfa6
+# %% ../nbs/13_train.ipynb #3db50466
+class OutOfTime(Exception):
+    "A run has stopped at its time limit, and can go on"
+
 class Limit(Part):
     "Stop at a time of day, resumably"
     order = 55
@@ -112,9 +115,9 @@ class Limit(Part):
         self.over(c.step)
 
     def over(self, step):
-        raise TimeoutError(f'{self.path}: the time is over; the same command goes on from step {step}')
+        raise OutOfTime(f'{self.path}: the time is over; the same command goes on from step {step}')
 
-# %% ../nbs/13_train.ipynb #5a72157d
+# %% ../nbs/13_train.ipynb #dc5bbceb
 def _plain(recipe):
     "A recipe as a record's `.json` has it"
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
@@ -128,7 +131,7 @@ def _same(run, recipe, data=None):
                          'choose another out, or replace it with fresh=True')
     return run
 
-def _record(path, recipe, data, env, fresh, step):
+def _record(path, recipe, data, env, fresh, step, seconds):
     "The record of a run: new, or reopened at the step of its checkpoint"
     env = {**env, 'threads': torch.get_num_threads()}
     if fresh or not path.exists():
@@ -138,7 +141,7 @@ def _record(path, recipe, data, env, fresh, step):
     if old != env['threads']:
         warnings.warn(f"{path} was begun with {old} threads and goes on with {env['threads']}: last digits may differ; "
                       f'torch.set_num_threads({old}) keeps them')
-    return Record.resume(path, step, env=env)
+    return Record.resume(path, step, env=env, seconds=seconds)
 
 def _complete(record, due):
     "Refuse a record that has lost rows"
@@ -169,7 +172,7 @@ def _loop(learn, epochs):
         learn.cast.leave()
         if getattr(learn, 'bar', None): learn.bar.close()
 
-# %% ../nbs/13_train.ipynb #1f7bb1a9
+# %% ../nbs/13_train.ipynb #02c9d56d
 def _device(device):
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     if device.type == 'cuda' and not torch.cuda.is_available():
@@ -187,14 +190,14 @@ def _prepare(recipe, path, folder, data, device, fresh, save_every, env, workers
     learn = learner(recipe, data, device, workers)
     kept.clean(all=fresh or not path.exists())
     state = kept.load()
-    record = _record(path, recipe, data, env or environment(device), fresh, state['step'] if state else 0)
+    record = _record(path, recipe, data, env or environment(device), fresh, *((state['step'], state['seconds']) if state else (0, 0.)))
     if state: restore(learn, state)
     _complete(record, [s for s in evaluation_steps(recipe, learn.count.steps) if s <= learn.count.step])
     learn.add_cb(Keep(recipe, record, kept, learn.count.steps, save_every))
     if progress: learn.add_cb(Bar(recipe, record))
     return learn, record
 
-# %% ../nbs/13_train.ipynb #725badd0
+# %% ../nbs/13_train.ipynb #6c223115
 def fit(recipe, # `Recipe`
         out='runs', # Folder of the records; this one's is `out/<dataset>/<model>-<seed>.csv`
         data=None, # A folder with train/ and val/, or a `Data`; None for what can be generated or downloaded
@@ -202,7 +205,7 @@ def fit(recipe, # `Recipe`
         fresh=False, # Start again, whatever is there
         save_weights=None, # File for the averaged weights in the end (safetensors)
         save_every=300., # Seconds between checkpoints, beside those at every evaluation
-        until=None, # Stop with a checkpoint at this time, as `time.time` counts, and raise `TimeoutError`
+        until=None, # Stop with a checkpoint at this time, as `time.time` counts, and raise `OutOfTime`
         progress=True, # Show a bar, or a line an evaluation where there is no terminal
         cbs=(), # More callbacks for the `Learner`
         env=None, # What to record as environment; looked up unless given
@@ -217,7 +220,10 @@ def fit(recipe, # `Recipe`
         run = _same(read_run(path), recipe, data if isinstance(data, Data) else None)
         return run if run.meta['finished'] else None
     if run := done():
-        shutil.rmtree(folder, ignore_errors=True) # left by a kill at the very end
+        if folder.exists(): # left by a kill at the very end, if nobody is at work there
+            with suppress(RuntimeError), locked(folder): shutil.rmtree(folder)
+        if save_weights and not Path(save_weights).exists():
+            warnings.warn(f'{path} is finished, and its weights were not kept; train again with fresh=True to have them')
         return run
     with locked(folder), seeded(recipe.seed, device), _explained(path, Checkpoints(folder)):
         if run := done(): return run # another process was just finishing it

@@ -2,10 +2,12 @@
 
 Not in a notebook: it starts processes, and redraws all twenty figures.
 """
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,10 +53,10 @@ def test_draw(tmp_path):
     (['train', 'inception_v4', '--preset', 'demos'], 1, "unknown preset 'demos'"),
     (['train', 'inception_v4', '--lr', '-1'], 1, 'lr is -1'),
     (['train', 'inception_v4', '--size', '40'], 1, 'px is 40; inception_v4 needs 75'),
-    (['train', 'inception_v4', '--preset', 'tiny40'], 1, 'give data='),
+    (['train', 'inception_v4', '--preset', 'tiny40'], 1, 'give --data'),
     (['train', 'inception_v4', '--preset', 'tiny40', '--data', 'no/such/folder'], 1, 'no/such/folder'),
     (['train', 'inception_v4', '--device', 'gpu'], 1, 'gpu'),
-    (['reproduce', '--seeds', '0'], 1, 'seeds is 0'),
+    (['reproduce', '--seeds', '0'], 1, '--seeds is 0'),
     (['figures', 'nowhere'], 1, 'nowhere'),
     (['plan', '--set', 'dataset=mnist'], 1, "how many images 'mnist' has is not known")])
 def test_mistakes_are_one_line(args, code, words, tmp_path):
@@ -117,12 +119,23 @@ def test_an_error_in_one_run_stops_all(tmp_path):
         train_all(rs, tmp_path, jobs=2, device='cpu', progress=False)
 
 
-@pytest.mark.parametrize('dataset, drawn', [('fractals', 'demo'), ('tiny-imagenet-40', 'tiny-imagenet-40')])
-def test_committed_curves_are_their_records(dataset, drawn, tmp_path):
+def test_one_that_fails_does_not_wait_for_the_others(tmp_path):
+    from inception_repro.reproduce import recipes, train_all
+    small = dict(classes=3, per_class=22, valid_per_class=4, width=1/16)
+    long, = recipes('demo', models=['inception_v3'], epochs=10_000, **small)
+    wild, = recipes('demo', models=['inception_resnet_v1'], epochs=1, lr=1e30, clip=None, **small)
+    with pytest.raises(FloatingPointError, match='the loss is'): train_all([long, wild], tmp_path, jobs=2, device='cpu', progress=False)
+    deadline = time.monotonic() + 60
+    while multiprocessing.active_children() and time.monotonic() < deadline: time.sleep(.1)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize('dataset', ['fractals', 'tiny-imagenet-40'])
+def test_committed_curves_are_their_records(dataset, tmp_path):
     from inception_repro.cli import figures
     import matplotlib
     figures(root / 'figures/runs' / dataset, tmp_path)
     pinned = re.search(r'^matplotlib==(.+)$', (root / 'constraints.txt').read_text(), flags=re.M)[1]
-    assert (tmp_path / 'summary.md').read_text() == (root / 'figures' / drawn / 'summary.md').read_text()
+    assert (tmp_path / 'summary.md').read_text() == (root / 'figures' / dataset / 'summary.md').read_text()
     for p in tmp_path.glob('*.svg'):
-        if matplotlib.__version__ == pinned: assert p.read_bytes() == (root / 'figures' / drawn / p.name).read_bytes(), p.name
+        if matplotlib.__version__ == pinned: assert p.read_bytes() == (root / 'figures' / dataset / p.name).read_bytes(), p.name

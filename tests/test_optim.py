@@ -311,3 +311,20 @@ def test_kinds_of_numbers():
     for p in ps: p.grad = torch.ones_like(p)
     RMSPropTF(ps, lr=.1, wd=0.).step()
     for p in ps: torch.testing.assert_close(p, torch.full_like(p, 1 - .1 / math.sqrt(2)))
+
+
+@pytest.mark.parametrize('which', [0, 1, -1])
+def test_moved_parameters_are_noticed(which):
+    "A layer whose parameters were given other memory goes on training"
+    torch.manual_seed(0)
+    net = lay_flat(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)))
+    opt = RMSPropTF(net.parameters())
+    def go():
+        net(torch.ones(2, 3, 5, 5) + torch.arange(5.)).square().sum().backward()
+        opt.step()
+        opt.zero_grad()
+    go()
+    net[which].double().float()
+    before = [p.detach().clone() for p in net.parameters()]
+    go()
+    assert not any(torch.equal(a, b) for a, b in zip(before[-2:], list(net.parameters())[-2:]))

@@ -101,6 +101,54 @@ def test_resumes_variants(tmp_path, quiet, changes):
     assert compare(whole, fit(recipe, tmp_path/'cut', **quiet)) == ''
 
 
+def test_resumes_files(tmp_path):
+    "Images that stay files, decoded by workers"
+    from PIL import Image
+    for split, n in ('train', 17), ('val', 3):
+        for c in 'ab':
+            (tmp_path/'photos'/split/c).mkdir(parents=True)
+            for i in range(n):
+                noise = torch.randint(0, 256, (40, 50, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(i))
+                Image.fromarray(noise.numpy()).save(tmp_path/'photos'/split/c/f'{i}.png')
+    recipe = replace(TINY, dataset='photos', classes=2, per_class=None, valid_per_class=None, bs=8, epochs=1, evals=1)
+    source = dict(data=tmp_path/'photos', device='cpu', env=ENV, progress=False, max_bytes=0, workers=1)
+    whole = fit(recipe, tmp_path/'whole', **source)
+    stop(recipe, tmp_path/'cut', source, 2)
+    assert compare(whole, fit(recipe, tmp_path/'cut', **source)) == ''
+
+
+def test_seconds_of_pieces_add_up(tmp_path, quiet):
+    "What is trained after the last evaluation counts, too"
+    recipe = replace(TINY, evals=1/2)
+    class Slow(Part):
+        def after_batch(self): time.sleep(.05)
+    for _ in range(STEPS):
+        try: run = fit(recipe, tmp_path, **quiet, until=time.time(), cbs=Slow())
+        except train.OutOfTime: pass
+    assert run.meta['finished'] and run['seconds'][-1] >= STEPS * .05
+
+
+def test_weights_of_a_finished_run(whole, tmp_path, quiet):
+    with pytest.warns(UserWarning, match='its weights were not kept'):
+        fit(TINY, whole.path.parents[1], **quiet, save_weights=tmp_path/'w.safetensors')
+
+
+def test_the_lock_is_left_to_its_owner(whole, quiet):
+    with train.locked(folder(whole.path.parents[1])):
+        fit(TINY, whole.path.parents[1], **quiet)
+        with pytest.raises(RuntimeError, match='in use'):
+            with train.locked(folder(whole.path.parents[1])): pass
+    fit(TINY, whole.path.parents[1], **quiet)
+
+
+def test_live_bar(tmp_path, quiet, monkeypatch):
+    "In a terminal, without a warning"
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True, raising=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        fit(replace(TINY, epochs=1), tmp_path, **{**quiet, 'progress': True})
+
+
 def test_stopped_again_and_again(whole, tmp_path, quiet):
     for step in range(STEPS): stop(TINY, tmp_path, quiet, step)
     again = fit(TINY, tmp_path, **quiet)
