@@ -103,11 +103,11 @@ def _watch(trial):
             self.evals.append(dict(step=self.count.step, **{p + k: _number(v) for p, o in found for k, v in o.items()}))
     return Watch()
 
-# %% ../nbs/19_experiment.ipynb #3314adb6
+# %% ../nbs/19_experiment.ipynb #0055027a
 def _normalise(learn, where, ema):
     "Put an extra batch normalisation into the last block of a learner's network"
     from torch import nn
-    from inception_repro.optim import RunningAverage
+    from inception_repro.average import RunningAverage
     if where not in ('sum', 'branch'): raise ValueError(f"bn is {where!r}; one of 'sum', 'branch'")
     net, device = learn.model, next(learn.model.parameters()).device
     block, bn = net.get_submodule(_layers(net)[-1]), nn.BatchNorm2d(net.num_features, eps=1e-3).to(device)
