@@ -99,7 +99,7 @@ def _one_of(**given):
     for name, (o, known) in given.items():
         if o not in known: raise ValueError(f"unknown {name} {o!r}; one of {', '.join(known)}")
 
-# %% ../nbs/14_predict.ipynb #8efd9006
+# %% ../nbs/14_predict.ipynb #0a0046ee
 def predict(net, # A module that takes images in [-1, 1] and gives logits; it is left in evaluation mode, on the device
             images, # `Images`
             folder, # Where to keep the predictions
@@ -121,7 +121,7 @@ def predict(net, # A module that takes images in [-1, 1] and gives logits; it is
     (method, said), net = _method(crops), net.to(device, memory_format=torch.channels_last).eval()
     bs = bs or (32 if torch.device(device).type == 'cpu' else 256)
     how = dict(size=size, interpolation=interpolation, average=average, precision=precision, background=background)
-    weights = digest(*(v.detach().cpu().float() for v in net.state_dict().values()))[:16]
+    weights = digest(*(v.detach().cpu().float().flatten() for v in net.state_dict().values()))[:16]
     group = max(1, bs // len(method(300, 200, size)))
     with locked(Path(folder)):
         store = Store(folder, images, dict(name=name, weights=weights, data=images.name, crops=said, **how), group, fresh)
