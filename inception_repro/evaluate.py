@@ -58,7 +58,7 @@ def _images(data, todo, classes):
     if data is None and dataset != 'fractals': raise ValueError('give data, a folder with val/ or of validation images')
     return valid_images(data or dataset, classes or n, per_class, size)
 
-# %% ../nbs/14_evaluate.ipynb #4809d055
+# %% ../nbs/14_evaluate.ipynb #b07e9347
 def evaluate(what, # Networks, as `candidates` takes them
              data=None, # A folder with val/ or of validation images; an `Images`; None for the built-in ones
              crops=(1,), # Any of 1, 12, 144
@@ -85,7 +85,8 @@ def evaluate(what, # Networks, as `candidates` takes them
             found[c.name, n] = results(pred, [c.model], black)
     rows = [r for n in crops for c in todo for r in found[c.name, n]]
     for n in crops if len(todo) > 1 else ():
-        rows += results(ensemble(load_predictions(out/f'{c.name}-{n}') for c in todo), [c.model for c in todo], black)
+        preds = [load_predictions(out/f'{c.name}-{n}') for c in todo]
+        rows += results(ensemble(preds, name=f'ensemble of {len(todo)}'), [c.model for c in todo], black)
     if record: _keep(record, rows, images, todo, black, environment(device), pred.meta)
     return rows
 

@@ -13,7 +13,7 @@ from .models import public_weights
 # %% auto #0
 __all__ = ['tables', 'table_2', 'Row', 'Table', 'way', 'belongs', 'compare']
 
-# %% ../nbs/14_tables.ipynb #bae20985
+# %% ../nbs/14_tables.ipynb #949e35b4
 @dataclass(frozen=True)
 class Row:
     "A line of a table"
@@ -34,7 +34,7 @@ class Table:
 
 _FOUR = dict(zip(('Inception-v3 [15]', 'Inception-ResNet-v1', 'Inception-v4', 'Inception-ResNet-v2'),
                  ('inception_v3', 'inception_resnet_v1', 'inception_v4', 'inception_resnet_v2')))
-_152 = 'ResNet-152: He et al. have no network of 151 layers'
+_152 = 'it is ResNet-152, He et al. have no network of 151 layers'
 
 def _four(crops, *errors): return tuple(Row(k, crops, *e, (m,)) for (k, m), e in zip(_FOUR.items(), errors))
 
@@ -56,18 +56,18 @@ tables = {
 
 table_2 = {r.models[0]: dict(top1=r.top1, top5=r.top5) for r in tables[2].rows if r.models}
 
-# %% ../nbs/14_tables.ipynb #53363a4e
+# %% ../nbs/14_tables.ipynb #1d24956b
 def _public(model): return next((n for n in public_weights if n.split('.')[0] == model), None)
 
 def way(row, # A `Row`
-       ) -> str: # A command, or what has to be trained first
+       ) -> str: # A command, or those that train the networks first
     "How to get our number for a row"
     if not row.models: return "another paper's network"
-    if row.count == 1 and (name := _public(row.models[0])):
-        return f'inception-repro evaluate {name} --data IMAGENET --crops {row.crops} --table'
-    need = [f'{k} {m}' for m, k in Counter(row.models).items()]
-    return (f"train {', '.join(need)} (inception-repro train {row.models[-1]} --preset paper --data IMAGENET --seed … --weights "
-            f'weights/…), then inception-repro evaluate weights --runs runs --data IMAGENET --crops {row.crops} --table')
+    end = f'--data IMAGENET --crops {row.crops} --table`'
+    if row.count == 1 and (name := _public(row.models[0])): return f'`inception-repro evaluate {name} {end}'
+    steps = [f'`inception-repro train {m} --preset paper --data IMAGENET --seed {i} --weights weights/{m}-{i}.safetensors`'
+             for m, k in Counter(row.models).items() for i in range(k)]
+    return '; '.join([*steps, f'then `inception-repro evaluate weights --runs runs {end}'])
 
 # %% ../nbs/14_tables.ipynb #ff9be133
 def belongs(number, # 2, 3, 4 or 5
@@ -97,7 +97,7 @@ def _lines(number, results):
         left = [r for r in left if r not in mine]
     return lines + [_cells(None, r) for r in left]
 
-# %% ../nbs/14_tables.ipynb #5816e699
+# %% ../nbs/14_tables.ipynb #9040d61a
 def compare(number, # 2, 3, 4 or 5
             results=(), # Dicts of `name`, `models`, `crops`, `split`, `images`, `data`, `classes`, `top1`, `top1_low`, …
            ) -> str: # Markdown, which reads well in a terminal too
@@ -111,7 +111,7 @@ def compare(number, # 2, 3, 4 or 5
     wide = [max(len(line[i]) for line in lines) for i in range(7)]
     show = lambda cells: '| ' + ' | '.join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, wide))) + ' |'
     rule = '|' + '|'.join('-' * (w + 2) if i == 0 else '-' * (w + 1) + ':' for i, w in enumerate(wide)) + '|'
-    notes = list(dict.fromkeys(f'\\* {r.erratum}.' for r in table.rows if r.erratum))
+    notes = [f'\\* {r.printed}: {r.erratum}.' for r in table.rows if r.erratum]
     if found and split != table.split: notes.append('Ours are of all images: there was no blacklist.')
     for data, images, classes in sorted({(r['data'], r['images'], r['classes']) for r in found}):
         if (images, classes) not in ((50_000, 1000), (48_238, 1000)):
