@@ -18,7 +18,7 @@ from .weights import load_weights
 # %% auto #0
 __all__ = ['Candidate', 'candidates']
 
-# %% ../nbs/14_candidates.ipynb #324ad1fd
+# %% ../nbs/14_candidates.ipynb #fc58b727
 @dataclass(frozen=True)
 class Candidate:
     "A network that can be evaluated"
@@ -40,20 +40,23 @@ class Candidate:
         with warnings.catch_warnings():
             warnings.filterwarnings('error', message='.*keeps its initial values')  # a classifier that the file lacks
             try: return load_weights(net, self.path)
-            except UserWarning as e: raise ValueError(f"{str(e).split(':')[0]}, for so many have the images; {way}") from None
+            except UserWarning as e:
+                raise ValueError(f"{str(e).split(':')[0]}, for so many have the images; {way}") from None
 
+# %% ../nbs/14_candidates.ipynb #6ea41c03
 def _record(path, runs):
     "The recipe of a file of weights, and the last top-1 error of its run; None where there is no record"
     stem = path.with_suffix('.json').name
     places = [path.with_name(stem), *(sorted(Path(runs).glob(f'**/{stem}')) if runs else ())]
     if not (found := [p for p in places if p.is_file()]): return None, None
     if len(found) > 1:
-        raise ValueError(f'{path.name} has records in {found[0].parent} and {found[1].parent}; give the runs of one dataset')
+        raise ValueError(f'{path.name} has records in {found[0].parent} and {found[1].parent}; give one of these')
     run = read_run(found[0].with_suffix('.csv'))
     known = {f.name for f in fields(Recipe)}
-    return Recipe(**{k: v for k, v in run.meta['recipe'].items() if k in known}), run.rows[-1]['top1'] if run.rows else None
+    recipe = Recipe(**{k: v for k, v in run.meta['recipe'].items() if k in known})
+    return recipe, run.rows[-1]['top1'] if run.rows else None
 
-# %% ../nbs/14_candidates.ipynb #169f3c28
+# %% ../nbs/14_candidates.ipynb #2dc93c42
 def candidates(what, # Names with public weights, files of weights, folders of such files
                runs=None, # Folder of the records, where they are not beside the weights
               ) -> list: # Of `Candidate`s. Raises `ValueError` for what is none of these
@@ -62,7 +65,8 @@ def candidates(what, # Names with public weights, files of weights, folders of s
     for o in map(str, [what] if isinstance(what, (str, Path)) else what):
         if o in public_weights: found.append(Candidate(o, o))
         elif Path(o).is_dir():
-            if not (files := sorted(Path(o).glob('*.safetensors'))): raise ValueError(f'no .safetensors in the folder {o}')
+            files = sorted(Path(o).glob('*.safetensors'))
+            if not files: raise ValueError(f'no .safetensors in the folder {o}')
             found += [_candidate(f, runs) for f in files]
         elif Path(o).is_file(): found.append(_candidate(Path(o), runs))
         else:

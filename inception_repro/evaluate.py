@@ -46,19 +46,19 @@ def listing(rows, # As `results` gives them
         lines.append(f"{r['name']:{wide}}  {r['crops']:>5}  {r['images']:>6} {r['split']:>15}  {a:>22}  {b:>22}")
     return '\n'.join(lines)
 
-# %% ../nbs/14_evaluate.ipynb #45d2daf1
+# %% ../nbs/14_evaluate.ipynb #77f5bd80
 def _images(data, todo, classes):
     "The validation images that the networks were trained for"
     if isinstance(data, Images): return data
     recipes = [c.recipe for c in todo if c.recipe]
     wants = {(r.dataset, r.classes, r.valid_per_class, r.stored) for r in recipes}
     if len(wants) > 1:
-        raise ValueError(f"the networks were trained on different data, {' and '.join(map(str, wants))}; evaluate them apart")
+        raise ValueError(f"the networks learnt different data, {' and '.join(map(str, wants))}; evaluate them apart")
     dataset, n, per_class, size = wants.pop() if wants else (None, None, None, 64)
     if data is None and dataset != 'fractals': raise ValueError('give data, a folder with val/ or of validation images')
     return valid_images(data or dataset, classes or n, per_class, size)
 
-# %% ../nbs/14_evaluate.ipynb #b07e9347
+# %% ../nbs/14_evaluate.ipynb #f3edc57d
 def evaluate(what, # Networks, as `candidates` takes them
              data=None, # A folder with val/ or of validation images; an `Images`; None for the built-in ones
              crops=(1,), # Any of 1, 12, 144
@@ -66,7 +66,7 @@ def evaluate(what, # Networks, as `candidates` takes them
              runs=None, # Folder of the records, where they are not beside the weights
              blacklist=None, # The development kit's file; looked for beside the images unless given
              record=None, # File for the small record of the results, .json
-             classes=None, # Names of the classes in the networks' order, or a file of them, where the folder does not have all
+             classes=None, # Names of the networks' classes, or a file of them, where the folder does not have all
              device=None, # By default a GPU where there is one
              **kwargs, # `interpolation`, `average`, `bs`, `precision`, `workers`, `progress`, `fresh`: see `predict`
             ) -> list: # Results, as dicts. The same call goes on where it was stopped
@@ -90,6 +90,7 @@ def evaluate(what, # Networks, as `candidates` takes them
     if record: _keep(record, rows, images, todo, black, environment(device), pred.meta)
     return rows
 
+# %% ../nbs/14_evaluate.ipynb #2646541b
 def _keep(path, rows, images, todo, black, env, meta):
     "A small record: what was evaluated, and the results"
     how = {k: meta[k] for k in ('interpolation', 'average', 'precision')}

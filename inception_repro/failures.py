@@ -21,7 +21,7 @@ from .scores import _together, errors, ranks
 __all__ = ['top_losses', 'confusions', 'class_errors', 'Calibration', 'calibration', 'disagreements', 'plot_failures',
            'show_images']
 
-# %% ../nbs/14_failures.ipynb #382e68b9
+# %% ../nbs/14_failures.ipynb #a8d2dc46
 def top_losses(pred, # `Predictions`
                k=12, # So many
               ) -> list: # Numbers of images, those least probable by their own class first
@@ -33,15 +33,16 @@ def confusions(pred, k=10) -> list: # Of (class, what was said instead, how ofte
     "Pairs of classes that are mistaken for each other"
     wrong = np.flatnonzero((ranks(pred) > 1) & ~np.isnan(pred.p[:, 0]))
     found = Counter((int(pred.labels[i]), int(pred.p[i].argmax())) for i in wrong)
-    return [(pred.classes[y], pred.classes[o], n) for (y, o), n in sorted(found.items(), key=lambda t: (-t[1], t[0]))[:k]]
+    most = sorted(found.items(), key=lambda t: (-t[1], t[0]))[:k]
+    return [(pred.classes[y], pred.classes[o], n) for (y, o), n in most]
 
 def class_errors(pred) -> list: # Of (class, images, top-1 error in percent), the worst first
     "Every class's own error"
     wrong, y = ranks(pred) > 1, pred.labels
-    found = [(c, int((y == i).sum()), 100 * float(wrong[y == i].mean())) for i, c in enumerate(pred.classes) if (y == i).any()]
+    found = [(pred.classes[i], int((y == i).sum()), 100 * float(wrong[y == i].mean())) for i in np.unique(y)]
     return sorted(found, key=lambda t: -t[2])
 
-# %% ../nbs/14_failures.ipynb #c9b3e2e9
+# %% ../nbs/14_failures.ipynb #726eb412
 @dataclass(frozen=True)
 class Calibration:
     "How probable answers are, and how often right"
@@ -61,17 +62,17 @@ def calibration(pred, bins=15) -> Calibration: # Bins without an answer are left
                          (lambda m: top[m].mean(), lambda m: right[m].mean(), lambda m: m.sum())))
 
 def disagreements(a, b, # `Predictions` of the same images
-                 ) -> tuple: # Counts by who is right; numbers of images on which one is right and one wrong, the widest apart first
+                 ) -> tuple: # Counts by who is right; images on which one is right and one wrong, the widest apart first
     "Where two networks disagree"
     _together(a, b)
     x, y = ranks(a) == 1, ranks(b) == 1
-    counts = {'both right': int((x & y).sum()), f'only {a.name}': int((x & ~y).sum()), f'only {b.name}': int((~x & y).sum()),
-              'neither': int((~x & ~y).sum())}
+    named = {'both right': x & y, f'only {a.name}': x & ~y, f'only {b.name}': ~x & y, 'neither': ~x & ~y}
+    counts = {k: int(v.sum()) for k, v in named.items()}
     own = np.nan_to_num([o.p[np.arange(len(o)), o.labels] for o in (a, b)])
     order = np.argsort(-abs(own[0] - own[1]), kind='stable')
     return counts, [int(i) for i in order if x[i] != y[i]]
 
-# %% ../nbs/14_failures.ipynb #4f133aef
+# %% ../nbs/14_failures.ipynb #d65050e0
 _INK, _BLUE, _RED = '#1c1c1c', '#0072B2', '#D55E00'
 
 def _bars(ax, names, values, title):
@@ -82,10 +83,12 @@ def _bars(ax, names, values, title):
 
 def _reliability(ax, c):
     ax.plot([0, 1], [0, 1], color='#9a9a9a', lw=.8, ls='--')
-    ax.scatter(c.confidence, c.right, s=8 + 90 * c.count / c.count.max(), color=_RED, alpha=.8, lw=0)
-    ax.set(xlim=(0, 1.02), ylim=(-.02, 1.02), xlabel='probability of the answer', ylabel='share that is right', aspect='equal')
+    ax.scatter(c.confidence, c.right, s=8 + 90 * c.count / c.count.max(), color=_RED, alpha=.8, lw=0, clip_on=False)
+    ax.set(xlim=(0, 1.02), ylim=(-.02, 1.02), aspect='equal')
+    ax.set(xlabel='probability of the answer', ylabel='share that is right')
     ax.set_title(f'Calibration: off by {c.ece:.1f} % on average', size=9, loc='left')
 
+# %% ../nbs/14_failures.ipynb #9d44da5e
 def plot_failures(pred, # `Predictions`
                   k=10, # Lines of a panel
                   to=None, # File to write as well: .svg, .png or .pdf
@@ -96,7 +99,7 @@ def plot_failures(pred, # `Predictions`
         fig = _Picture(figsize=(10, 3.1), facecolor='white', layout='constrained')
         left, middle, right = fig.subplots(1, 3)
         _bars(left, [f'{y} → {o}' for y, o, _ in pairs], [n for *_, n in pairs], 'Class → answer: images')
-        _bars(middle, [f'{c} ({n})' for c, n, _ in worst], [e for *_, e in worst], 'Worst classes (images): top-1 error, %')
+        _bars(middle, [f'{c} ({n})' for c, n, _ in worst], [e for *_, e in worst], 'Worst classes (images): error, %')
         _reliability(right, calibration(pred))
         e = errors(pred)
         what = ', '.join(f'{k} {v}' for k, v in pred.meta.items() if k in ('data', 'crops'))
@@ -105,7 +108,7 @@ def plot_failures(pred, # `Predictions`
     if to: _write(fig, Path(to))
     return fig
 
-# %% ../nbs/14_failures.ipynb #7a546ec1
+# %% ../nbs/14_failures.ipynb #6dc5e270
 def show_images(images, # `Images`
                 which, # Numbers of images
                 *preds, # `Predictions`: what each says stands below
@@ -119,9 +122,9 @@ def show_images(images, # `Images`
     rows = ceil(len(which) / columns)
     with style.context('default'):
         fig = _Picture(figsize=(1.55 * columns, rows * (1.75 + .16 * len(preds))), facecolor='white', layout='constrained')
-        for ax, i in zip(fig.subplots(rows, columns, squeeze=False).flat, which + [None] * (rows * columns - len(which))):
-            ax.set_axis_off()
-            if i is not None: _image(ax, images, i, preds)
+        axes = fig.subplots(rows, columns, squeeze=False).flatten()
+        for ax in axes: ax.set_axis_off()
+        for ax, i in zip(axes, which): _image(ax, images, i, preds)
     if to: _write(fig, Path(to))
     return fig
 
@@ -133,5 +136,5 @@ def _image(ax, images, i, preds):
     ax.set_title(images.classes[images.labels[i]][:24], size=8, pad=3, color=_INK)
     for j, p in enumerate(preds):
         answer = int(np.nan_to_num(p.p[i]).argmax())
-        ax.text(.5, -.04 - .13 * j, f'{p.classes[answer]}, {p.p[i, answer]:.0%}'[:28], transform=ax.transAxes, ha='center', va='top',
-                size=7, color=_BLUE if ranks(p)[i] == 1 else _RED)
+        ax.text(.5, -.04 - .13 * j, f'{p.classes[answer][:22]}, {p.p[i, answer]:.0%}', transform=ax.transAxes, size=7,
+                ha='center', va='top', color=_BLUE if ranks(p)[i] == 1 else _RED)

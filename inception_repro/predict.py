@@ -50,7 +50,7 @@ def averaged(net, # It takes images in [-1, 1] and gives logits
     mean = torch.stack([o.sum(0) / k.sum() for o, k in zip((out * w).split(n), w.split(n))])
     return mean.softmax(1) if average == 'logits' else mean
 
-# %% ../nbs/14_predict.ipynb #812a0fa6
+# %% ../nbs/14_predict.ipynb #481001ed
 def _ahead(f, items, workers):
     "`f` of every item, in order, computed by threads a little ahead"
     with ThreadPoolExecutor(workers) as pool:
@@ -67,6 +67,7 @@ def _read(images, method, size, i):
     try: return torch.from_numpy(x).permute(2, 0, 1), method(x.shape[1], x.shape[0], size), None
     except ValueError as e: return None, None, str(e)
 
+# %% ../nbs/14_predict.ipynb #a6d0e3df
 class _Meter:
     "Images a second and the time left: a bar where somebody watches, else a line now and then"
     def __init__(self, name, n, start, show, every=30.):
@@ -82,7 +83,8 @@ class _Meter:
             self.bar.comment = f'{self.name}, {rate:.3g} images/s'
             self.bar.update(done - self.start)
         elif self.show and (now - self.said > self.every or done == self.n):
-            print(f'{self.name}: {done} of {self.n} images, {rate:.3g} images/s, {(self.n - done) / rate:.0f} s left', flush=True)
+            left = (self.n - done) / rate
+            print(f'{self.name}: {done} of {self.n} images, {rate:.3g} images/s, {left:.0f} s left', flush=True)
             self.said = now
 
 # %% ../nbs/14_predict.ipynb #23474d68
@@ -99,7 +101,21 @@ def _one_of(**given):
     for name, (o, known) in given.items():
         if o not in known: raise ValueError(f"unknown {name} {o!r}; one of {', '.join(known)}")
 
-# %% ../nbs/14_predict.ipynb #0a0046ee
+# %% ../nbs/14_predict.ipynb #e88eaf60
+def _rows(net, some, n_classes, device, **how):
+    "Probabilities of some images, NaN where there is none"
+    rows = np.full((len(some), n_classes), np.nan, np.float32)
+    good = [i for i, (x, *_) in enumerate(some) if x is not None]
+    if not good: return rows
+    p = averaged(net, [(some[i][0].to(device), some[i][1]) for i in good], **how)
+    if p.shape[1] != n_classes:
+        raise ValueError(f'the network has {p.shape[1]} classes, the images {n_classes}; give images of the same '
+                         'classes, or `classes`, their names in the order of the network')
+    if not p.isfinite().all(): raise FloatingPointError('the network gives numbers that are not finite; train it again')
+    rows[good] = p.cpu().numpy()
+    return rows
+
+# %% ../nbs/14_predict.ipynb #3d053aaa
 def predict(net, # A module that takes images in [-1, 1] and gives logits; it is left in evaluation mode, on the device
             images, # `Images`
             folder, # Where to keep the predictions
@@ -117,7 +133,8 @@ def predict(net, # A module that takes images in [-1, 1] and gives logits; it is
             fresh=False, # Begin again, whatever is there
            ) -> Predictions: # Raises `ValueError` where there are predictions of other things
     "What a network says of every image; the same call goes on where it was stopped"
-    _one_of(interpolation=(interpolation, INTERPOLATIONS), average=(average, AVERAGES), precision=(precision, PRECISIONS))
+    _one_of(interpolation=(interpolation, INTERPOLATIONS), average=(average, AVERAGES),
+            precision=(precision, PRECISIONS))
     (method, said), net = _method(crops), net.to(device, memory_format=torch.channels_last).eval()
     bs = bs or (32 if torch.device(device).type == 'cpu' else 256)
     how = dict(size=size, interpolation=interpolation, average=average, precision=precision, background=background)
@@ -130,19 +147,7 @@ def predict(net, # A module that takes images in [-1, 1] and gives logits; it is
         found = _ahead(read, range(store.have, len(images)), workers)
         while store.have < len(images):
             some = [next(found) for _ in range(min(group, len(images) - store.have))]
-            store.append(_rows(net, some, len(images.classes), device, bs=bs, **how), [why for *_, why in some])
+            rows = _rows(net, some, len(images.classes), device, bs=bs, **how)
+            store.append(rows, [why for *_, why in some])
             meter.update(store.have)
     return load_predictions(folder)
-
-def _rows(net, some, n_classes, device, **how):
-    "Probabilities of some images, NaN where there is none"
-    rows = np.full((len(some), n_classes), np.nan, np.float32)
-    good = [i for i, (x, *_) in enumerate(some) if x is not None]
-    if not good: return rows
-    p = averaged(net, [(some[i][0].to(device), some[i][1]) for i in good], **how)
-    if p.shape[1] != n_classes: raise ValueError(
-        f'the network has {p.shape[1]} classes, the images {n_classes}; give images of the same classes, or `classes`, '
-        'their names in the order of the network')
-    if not p.isfinite().all(): raise FloatingPointError('the network gives numbers that are not finite, so it has no error')
-    rows[good] = p.cpu().numpy()
-    return rows

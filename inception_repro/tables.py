@@ -56,7 +56,7 @@ tables = {
 
 table_2 = {r.models[0]: dict(top1=r.top1, top5=r.top5) for r in tables[2].rows if r.models}
 
-# %% ../nbs/14_tables.ipynb #1d24956b
+# %% ../nbs/14_tables.ipynb #9e7e3343
 def _public(model): return next((n for n in public_weights if n.split('.')[0] == model), None)
 
 def way(row, # A `Row`
@@ -65,11 +65,11 @@ def way(row, # A `Row`
     if not row.models: return "another paper's network"
     end = f'--data IMAGENET --crops {row.crops} --table`'
     if row.count == 1 and (name := _public(row.models[0])): return f'`inception-repro evaluate {name} {end}'
-    steps = [f'`inception-repro train {m} --preset paper --data IMAGENET --seed {i} --weights weights/{m}-{i}.safetensors`'
-             for m, k in Counter(row.models).items() for i in range(k)]
+    train = '`inception-repro train {0} --preset paper --data IMAGENET --seed {1} --weights weights/{0}-{1}.safetensors`'
+    steps = [train.format(m, i) for m, k in Counter(row.models).items() for i in range(k)]
     return '; '.join([*steps, f'then `inception-repro evaluate weights --runs runs {end}'])
 
-# %% ../nbs/14_tables.ipynb #ff9be133
+# %% ../nbs/14_tables.ipynb #6543e2fc
 def belongs(number, # 2, 3, 4 or 5
             result, # A dict
            ) -> bool:
@@ -77,14 +77,14 @@ def belongs(number, # 2, 3, 4 or 5
     if number == 5: return len(result['models']) > 1
     return len(result['models']) == 1 and result['crops'] == {2: '1', 3: '12', 4: '144'}[number]
 
-def _plain(models): return sorted(m.removesuffix('.released') for m in models)  # it stands for its figure
+def _plain(models): return sorted(m.removesuffix('.released') for m in models)
 
 def _cells(row, result=None):
     "Network, crops, networks, the paper's errors, ours"
     say = lambda v: '–' if v is None else f'{v:.1f}'
     paper = ['', ''] if row is None else [say(row.top1), say(row.top5)]
-    ours = ['', ''] if result is None else ['{} [{}, {}]'.format(*(f'{result[k + s]:.1f}' for s in ('', '_low', '_high')))
-                                            for k in ('top1', 'top5')]
+    cell = lambda k: '{:.1f} [{:.1f}, {:.1f}]'.format(*(result[k + s] for s in ('', '_low', '_high')))
+    ours = ['', ''] if result is None else [cell('top1'), cell('top5')]
     if row is None: return [result['name'], result['crops'], str(len(result['models'])), *paper, *ours]
     return [row.printed + '*' * bool(row.erratum), row.crops, str(row.count), *paper, *ours]
 
@@ -97,7 +97,7 @@ def _lines(number, results):
         left = [r for r in left if r not in mine]
     return lines + [_cells(None, r) for r in left]
 
-# %% ../nbs/14_tables.ipynb #9040d61a
+# %% ../nbs/14_tables.ipynb #cbf9093c
 def compare(number, # 2, 3, 4 or 5
             results=(), # Dicts of `name`, `models`, `crops`, `split`, `images`, `data`, `classes`, `top1`, `top1_low`, …
            ) -> str: # Markdown, which reads well in a terminal too
@@ -109,7 +109,8 @@ def compare(number, # 2, 3, 4 or 5
     head = ['network', 'crops', 'networks', 'paper top-1', 'top-5', 'ours top-1', 'top-5']
     lines = [head, *_lines(number, found)]
     wide = [max(len(line[i]) for line in lines) for i in range(7)]
-    show = lambda cells: '| ' + ' | '.join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, wide))) + ' |'
+    pads = str.ljust, *[str.rjust] * 6
+    show = lambda cells: '| ' + ' | '.join(f(c, w) for f, c, w in zip(pads, cells, wide)) + ' |'
     rule = '|' + '|'.join('-' * (w + 2) if i == 0 else '-' * (w + 1) + ':' for i, w in enumerate(wide)) + '|'
     notes = [f'\\* {r.printed}: {r.erratum}.' for r in table.rows if r.erratum]
     if found and split != table.split: notes.append('Ours are of all images: there was no blacklist.')
