@@ -46,7 +46,7 @@ def listing(rows, # As `results` gives them
         lines.append(f"{r['name']:{wide}}  {r['crops']:>5}  {r['images']:>6} {r['split']:>15}  {a:>22}  {b:>22}")
     return '\n'.join(lines)
 
-# %% ../nbs/14_evaluate.ipynb #77f5bd80
+# %% ../nbs/14_evaluate.ipynb #0e4ddc03
 def _images(data, todo, classes):
     "The validation images that the networks were trained for"
     if isinstance(data, Images): return data
@@ -55,7 +55,9 @@ def _images(data, todo, classes):
     if len(wants) > 1:
         raise ValueError(f"the networks learnt different data, {' and '.join(map(str, wants))}; evaluate them apart")
     dataset, n, per_class, size = wants.pop() if wants else (None, None, None, 64)
-    if data is None and dataset != 'fractals': raise ValueError('give data, a folder with val/ or of validation images')
+    if data is None and dataset != 'fractals':
+        lost = '; no record of the weights is beside them, give the folder of the runs' * any(c.path and not c.recipe for c in todo)
+        raise ValueError(f'give data, a folder with val/ or of validation images{lost}')
     return valid_images(data or dataset, classes or n, per_class, size)
 
 # %% ../nbs/14_evaluate.ipynb #f3edc57d

@@ -115,7 +115,7 @@ def _rows(net, some, n_classes, device, **how):
     rows[good] = p.cpu().numpy()
     return rows
 
-# %% ../nbs/14_predict.ipynb #3d053aaa
+# %% ../nbs/14_predict.ipynb #6346ab59
 def predict(net, # A module that takes images in [-1, 1] and gives logits; it is left in evaluation mode, on the device
             images, # `Images`
             folder, # Where to keep the predictions
@@ -142,7 +142,7 @@ def predict(net, # A module that takes images in [-1, 1] and gives logits; it is
     group = max(1, bs // len(method(300, 200, size)))
     with locked(Path(folder)):
         store = Store(folder, images, dict(name=name, weights=weights, data=images.name, crops=said, **how), group, fresh)
-        meter = _Meter(f'{name}, {said} crops', len(images), store.have, progress)
+        meter = _Meter(f"{name}, {said} crop{'s' * (said != '1')}", len(images), store.have, progress)
         read, workers = partial(_read, images, method, size), workers or min(16, os.cpu_count())
         found = _ahead(read, range(store.have, len(images)), workers)
         while store.have < len(images):
