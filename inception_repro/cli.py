@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 # %% auto #0
-__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'rates', 'figures', 'plan', 'main']
+__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'rates', 'figures', 'evaluate', 'plan', 'main']
 
 # %% ../nbs/18_cli.ipynb #d96e9d41
 app = typer.Typer(name='inception-repro', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -165,6 +165,34 @@ def figures(runs: Annotated[Path, typer.Argument(help="Folder of one dataset's r
     from inception_repro.curves import draw_figures
     from inception_repro.speedup import write_summary
     for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
+
+# %% ../nbs/18_cli.ipynb #f94e76cb
+def _crops(text):
+    "Ways to crop from `1,12,144`"
+    try: return [int(o) for o in text.split(',')]
+    except ValueError: raise ValueError(f'--crops takes numbers, such as 1,12,144, not {text!r}') from None
+
+@app.command()
+def evaluate(networks: Annotated[list[str], typer.Argument(help='Names with public weights, files or folders of weights.')],
+             data: Annotated[str, typer.Option(help='A folder with val/ in it, or of validation images.')] = None,
+             crops: Annotated[str, typer.Option(help='Any of 1,12,144.')] = '1',
+             table: Annotated[bool, typer.Option(help="Ours beside the paper's tables.")] = False,
+             runs: Annotated[Path, typer.Option(help='Folder of the records, if they are not beside the weights.')] = None,
+             out: Annotated[Path, typer.Option(help='Folder of the predictions.')] = Path('predictions'),
+             record: Annotated[Path, typer.Option(help='File for the results, .json.')] = None,
+             blacklist: Annotated[Path, typer.Option(help="The development kit's file; looked for beside the images.")] = None,
+             classes: Annotated[Path, typer.Option(help="File of class names in the networks' order.")] = None,
+             interpolation: Annotated[str, typer.Option(help='bilinear or bicubic.')] = 'bilinear',
+             average: Annotated[str, typer.Option(help='Over crops: probabilities or logits.')] = 'probabilities',
+             bs: Annotated[int, typer.Option(help='Most views at a time.')] = None,
+             precision: Annotated[str, typer.Option(help='float32, bf16 or fp16.')] = 'float32',
+             device: _Device = None,
+             fresh: Annotated[bool, typer.Option(help='Begin again, whatever is there.')] = False):
+    "Errors of networks and of their ensemble: single crop, 12 crops, 144. The same command goes on."
+    from inception_repro.evaluate import evaluate as run, listing, show_tables
+    rows = run(networks, data, _crops(crops), out, runs, blacklist, record, classes, device, interpolation=interpolation,
+               average=average, bs=bs, precision=precision, fresh=fresh)
+    print(show_tables(rows) if table else listing(rows))
 
 # %% ../nbs/18_cli.ipynb #38c19557
 @app.command()
