@@ -10,13 +10,15 @@ import torch
 # %% auto #0
 __all__ = ['EDGE', 'lay_flat']
 
-# %% ../nbs/12_flat.ipynb #c837a32c
-EDGE = 16 # Tensors start at multiples of so many elements, 64 bytes in float32 (ours)
+# %% ../nbs/12_flat.ipynb #2987f78a
+EDGE = 16 # Weights start at multiples of so many elements, 64 bytes in float32 (ours)
+
+def _vectors(ts): return all(t.ndim == 1 for t in ts)
 
 def _layout(ts):
     "Where tensors start that are laid end to end, and where the last one ends"
-    at = [0]
-    for t in ts: at.append(at[-1] + -(-t.numel() // EDGE) * EDGE)
+    at, edge = [0], 1 if _vectors(ts) else EDGE
+    for t in ts: at.append(at[-1] + -(-t.numel() // edge) * edge)
     return [*at[:-1], at[-2] + ts[-1].numel()]
 
 def _parts(flat, ts, at):
