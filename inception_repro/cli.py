@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 # %% auto #0
-__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'plan', 'main']
+__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'plan', 'bench', 'main']
 
 # %% ../nbs/18_cli.ipynb #d96e9d41
 app = typer.Typer(name='inception-repro', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -156,6 +156,23 @@ def plan(preset: _Preset = 'paper',
     for r in rows: print(f"{r['model']:20} {r['epochs']:>6} {r['images']:>13,} {r['steps']:>11,} {r['exaflops']:>9.3g} "
                          f"{r['images_per_second']:>9.3g} {r['hours']:>9.3g} {r['hours'] / 8:>8.2g}")
     print('hours on one such device; on 8 as if all of them were kept as busy')
+
+# %% ../nbs/18_cli.ipynb #19b80c6b
+@app.command()
+def bench(model: Annotated[str, typer.Argument(help='Name of a network: see `inception-repro models`.')] = 'inception_v4',
+          train: Annotated[bool, typer.Option(help='Training steps instead of answers.')] = False,
+          width: Annotated[float, typer.Option(help='Factor on every number of filters.')] = 1.,
+          size: Annotated[int, typer.Option(help='Side of the images, pixels.')] = 299,
+          bs: Annotated[int, typer.Option(help='Images a step.')] = 8,
+          device: _Device = None,
+          rounds: Annotated[int, typer.Option(help='Turns of each.')] = 5,
+          bf16: Annotated[bool, typer.Option(help='In bf16 as well.')] = False,
+          compiled: Annotated[bool, typer.Option(help='Compiled as well; takes minutes.')] = False):
+    "Time a network on this machine: as it is commonly run, and as this package runs it."
+    from inception_repro.bench import bench as measure
+    from inception_repro.race import table
+    from inception_repro.train import _device
+    print(table(measure(model, train, width, size, bs, _device(device), rounds, bf16, compiled)))
 
 # %% ../nbs/18_cli.ipynb #8edace6c
 def main():
