@@ -18,7 +18,7 @@ setup(
     keywords=cfg['keywords'].split(), python_requires='>=' + cfg['min_python'],
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']), include_package_data=True, zip_safe=False,
     install_requires=cfg['requirements'].split(),
-    extras_require={'dev': cfg['dev_requirements'].split(), 'test': cfg['test_requirements'].split()},
+    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'test', 'bench')},
     classifiers=[f"Development Status :: {statuses[int(cfg['status'])]}",
                  f"Intended Audience :: {cfg['audience']}",
                  f"Natural Language :: {cfg['language']}", 'Programming Language :: Python :: 3',

@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 # %% auto #0
-__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'rates', 'figures', 'evaluate', 'plan', 'main']
+__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'rates', 'figures', 'evaluate', 'plan', 'bench',
+           'main']
 
 # %% ../nbs/18_cli.ipynb #d96e9d41
 app = typer.Typer(name='inception-repro', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -210,6 +211,23 @@ def plan(preset: _Preset = 'paper',
                          f"{r['images_per_second']:>9.3g} {r['hours']:>9.3g} {r['hours'] / 8:>8.2g}")
     print('hours on one such device, of training alone: evaluation, and decoding where images stay files, come on top; '
           'on 8 as if all of them were kept as busy')
+
+# %% ../nbs/18_cli.ipynb #19b80c6b
+@app.command()
+def bench(model: Annotated[str, typer.Argument(help='Name of a network: see `inception-repro models`.')] = 'inception_v4',
+          train: Annotated[bool, typer.Option(help='Training steps instead of answers.')] = False,
+          width: Annotated[float, typer.Option(help='Factor on every number of filters.')] = 1.,
+          size: Annotated[int, typer.Option(help='Side of the images, pixels.')] = 299,
+          bs: Annotated[int, typer.Option(help='Images a step.')] = 8,
+          device: _Device = None,
+          rounds: Annotated[int, typer.Option(help='Turns of each.')] = 5,
+          bf16: Annotated[bool, typer.Option(help='In bf16 as well.')] = False,
+          compiled: Annotated[bool, typer.Option(help='Compiled as well; takes minutes.')] = False):
+    "Time a network on this machine: as it is commonly run, and as this package runs it."
+    from inception_repro.bench import bench as measure
+    from inception_repro.race import table
+    from inception_repro.train import _device
+    print(table(measure(model, train, width, size, bs, _device(device), rounds, bf16, compiled)))
 
 # %% ../nbs/18_cli.ipynb #9432baa1
 _SHELL = {'fresh=True': '--fresh', 'give data=,': 'give --data,', 'choose another out': 'choose another --out',

@@ -107,7 +107,7 @@ def _ground(p, text):
     bar = sum(head for _, head in p.ins) > 1
     return _box(text, 'join' if 'concat' in text else 'plain', 2 * max(ends) if bar else p.boxes[0][2] if p.boxes else 0)
 
-# %% ../nbs/01_draw.ipynb #bb305165
+# %% ../nbs/01_draw.ipynb #b287c5fb
 def _name(node):
     "The name of a node and how often it stands there, as Figure 9 prints them"
     name, nodes = getattr(node, 'name', ''), getattr(node, 'nodes', ())
@@ -123,8 +123,10 @@ def _part(node, size, counts, depth, wrap=False, joint=True, top=False):
         case Conv() | Pool(): return _box(_label(node, counts, wrap), 'conv' if isinstance(node, Conv) else 'pool')
         case Seq(): return _column(node, size, counts, depth, wrap, joint, '{}' * top)
         case Residual(): return _residual(node, size, counts, depth, wrap)
-    branches = _beside([_part(b, size, counts, depth, wrap=True, joint=False) for b in node.branches])
-    return _joint(branches, 'Filter concat', 'join') if joint else branches
+        case Concat():
+            branches = _beside([_part(b, size, counts, depth, wrap=True, joint=False) for b in node.branches])
+            return _joint(branches, 'Filter concat', 'join') if joint else branches
+    return _box(str(node), 'plain')
 
 # %% ../nbs/01_draw.ipynb #913502f3
 def _residual(node, size, counts, depth, wrap):

@@ -16,9 +16,9 @@ __all__ = ['figure_1', 'figure_2', 'Figure', 'Conv', 'Pool', 'conv', 'maxpool', 
            'Residual', 'residual', 'shape', 'leaves', 'min_size', 'rewrite', 'transpose', 'widen', 'rescale', 'Network',
            'slug', 'stages', 'min_train_size']
 
-# %% ../nbs/00_graph.ipynb #9287628d
+# %% ../nbs/00_graph.ipynb #2e090e22
 class Figure:
-    "One of the five nodes"
+    "One of the five nodes, or a box that no figure of the paper has, which says by `after(size)` what it makes of a size"
 
 def _counts(**counts):
     "Raise `ValueError` unless all are whole numbers of at least 1"
@@ -197,7 +197,7 @@ def _same_grid(sizes):
         raise ValueError(f'branches end on different grids: {found}; give every branch the same strides and V marks')
     return sizes[0][:2]
 
-# %% ../nbs/00_graph.ipynb #fe0b08ab
+# %% ../nbs/00_graph.ipynb #332fef1a
 @lru_cache(maxsize=8192)
 def _shape(node, size):
     match node:
@@ -211,6 +211,7 @@ def _shape(node, size):
             return (*_same_grid(outs), sum(c for *_, c in outs))
         case Residual():
             return (*_same_grid([_shape(node.body, size), size]), size[2])
+    return node.after(size)
 
 # %% ../nbs/00_graph.ipynb #214c0b18
 def _checked(node, size):

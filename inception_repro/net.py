@@ -55,7 +55,7 @@ class ResidualUnit(nn.Module):
 
     def extra_repr(self): return f'scale={self.scale}'
 
-# %% ../nbs/06_net.ipynb #b56b32f9
+# %% ../nbs/06_net.ipynb #916349a6
 def module(node, # A figure
            size, # Input, (rows, columns, filters)
           ) -> nn.Module:
@@ -73,6 +73,7 @@ def module(node, # A figure
                 mods.append(module(n, size))
                 size = shape(n, size)
             return (Group if node.repeats else nn.Sequential)(*mods)
+    raise TypeError(f'{node} cannot be built; give one figure of conv, maxpool, avgpool, seq, concat, residual')
 
 class Group(nn.Sequential):
     "Equal blocks one after another: `4 × Inception-A`"
