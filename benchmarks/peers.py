@@ -13,7 +13,8 @@ from inception_repro.models import create_model
 from inception_repro.weights import convert
 
 LAST = dict(memory_format=torch.channels_last)
-TIMM = {'inception_v3': 'inception_v3', 'inception_v4.released': 'inception_v4', 'inception_resnet_v2.released': 'inception_resnet_v2'}
+TIMM = {'inception_v3': 'inception_v3', 'inception_v4.released': 'inception_v4',
+        'inception_resnet_v2.released': 'inception_resnet_v2'}
 CV = {'inception_v4.released': 'inceptionv4', 'inception_resnet_v2.released': 'inceptionresnetv2'}
 
 
@@ -67,7 +68,8 @@ def onnxruntime(net, x, folder):
 def openvino(net, x, precision):
     import openvino as ov
     model = ov.convert_model(net, example_input=x, input=[tuple(x.shape)])
-    config = dict(INFERENCE_PRECISION_HINT=precision, INFERENCE_NUM_THREADS=torch.get_num_threads(), PERFORMANCE_HINT='LATENCY')
+    config = dict(INFERENCE_PRECISION_HINT=precision, PERFORMANCE_HINT='LATENCY',
+                  INFERENCE_NUM_THREADS=torch.get_num_threads())
     compiled = ov.Core().compile_model(model, 'CPU', config)
     return lambda: torch.from_numpy(compiled([x.numpy()])[0])
 
@@ -85,7 +87,9 @@ def answering(name, peer, x, folder, bf16, compiled):
     if bf16:
         ways['timm, channels last, bf16 autocast'] = lambda: answer(channels_last(peer), last, 'bf16')
         if x.device.type == 'cpu': ways['OpenVINO bf16'] = lambda: openvino(peer, x, 'bf16')
-        if compiled: ways['timm bf16, compiled'] = lambda: answer(compile_for_answers(channels_last(peer).bfloat16()), last.bfloat16())
+        if compiled:
+            half = lambda: compile_for_answers(channels_last(peer).bfloat16())
+            ways['timm bf16, compiled'] = lambda: answer(half(), last.bfloat16())
     return ways
 
 
@@ -95,7 +99,8 @@ def timm_step(net, x, y, bf16=False, per_tensor=False):
     from timm.utils import ModelEmaV2, ModelEmaV3
     decay = [p for p in net.parameters() if p.ndim > 1]
     rest = [p for p in net.parameters() if p.ndim <= 1]
-    opt = RMSpropTF([dict(params=decay, weight_decay=4e-5), dict(params=rest, weight_decay=0.)], lr=.045, alpha=.9, eps=1., momentum=.9)
+    groups = [dict(params=decay, weight_decay=4e-5), dict(params=rest, weight_decay=0.)]
+    opt = RMSpropTF(groups, lr=.045, alpha=.9, eps=1., momentum=.9)
     ema = (ModelEmaV2 if per_tensor else ModelEmaV3)(net, decay=.9999)
     return learn(net, opt, ema.update, x, y, bf16, clip=2.)
 
@@ -110,7 +115,9 @@ def training(name, x, y, bf16, compiled):
     if compiled: ways['timm, channels last, compiled'] = lambda: timm_step(torch.compile(channels_last()), last, y)
     if bf16:
         ways['timm, channels last, bf16'] = lambda: timm_step(channels_last(), last, y, True)
-        if compiled: ways['timm, channels last, bf16, compiled'] = lambda: timm_step(torch.compile(channels_last()), last, y, True)
+        if compiled:
+            half = lambda: timm_step(torch.compile(channels_last()), last, y, True)
+            ways['timm, channels last, bf16, compiled'] = half
     return ways
 
 
@@ -141,8 +148,9 @@ def image_folder(folder, px, bs, workers):
 def fastai_loader(folder, px, bs, workers):
     "fastai's loader with its RandomResizedCrop"
     from fastai.vision.all import ImageDataLoaders, Normalize, RandomResizedCrop
-    dls = ImageDataLoaders.from_folder(folder.parent, train=folder.name, valid='val', item_tfms=RandomResizedCrop(px), bs=bs, val_bs=bs,
-                                       batch_tfms=Normalize.from_stats([.5] * 3, [.5] * 3), num_workers=workers, device=torch.device('cpu'))
+    dls = ImageDataLoaders.from_folder(
+        folder.parent, train=folder.name, valid='val', item_tfms=RandomResizedCrop(px), bs=bs, val_bs=bs,
+        batch_tfms=Normalize.from_stats([.5] * 3, [.5] * 3), num_workers=workers, device=torch.device('cpu'))
     return partial(exhaust, dls.train)
 
 

@@ -32,7 +32,8 @@ RESIDUAL = 'inception_v4.released', 'inception_resnet_v2.released'
 
 
 def parse(args=None):
-    p = argparse.ArgumentParser(prog='python -m benchmarks.run', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(prog='python -m benchmarks.run', description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
     for kind in KINDS: p.add_argument(f'--{kind}', action='store_true', help=KINDS[kind].__doc__)
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--models', nargs='+', default=RESIDUAL, choices=list(peers.TIMM))
@@ -117,9 +118,9 @@ def data(o):
         small, large = Path(tmp) / 'small', Path(tmp) / 'large'
         write_images(small, n, (64, 64))
         write_images(large, n // 4, (500, 375))
-        def loader(folder, px, **kwargs):
-            dls = load(folder, 64, cache=Path(tmp) / 'cache', progress=False, **kwargs).dataloaders(32, px, device=o.device, workers=o.workers)
-            return partial(peers.exhaust, dls.train)
+        def loader(folder, px):
+            images = load(folder, 64, cache=Path(tmp) / 'cache', progress=False)
+            return partial(peers.exhaust, images.dataloaders(32, px, device=o.device, workers=o.workers).train)
         yield 'data-augment-75px', {
             "fastai's RandomResizedCrop": lambda: peers.fastai_loader(small / 'train', 75, 32, o.workers),
             "fastai's, no worker processes": lambda: peers.fastai_loader(small / 'train', 75, 32, 0),
@@ -144,14 +145,16 @@ def alone(o, name, contender, kind):
     "Peak memory of one contender in a process of its own, bytes"
     keep = {'only', 'records', 'models', 'px', *KINDS}
     args = [f'--{k}={v}' for k, v in vars(o).items() if k not in keep and not isinstance(v, bool)]
-    args += [f'--{k}' for k in ('bf16', 'compiled', 'quick') if getattr(o, k)] + ['--models', *o.models, '--px', *map(str, o.px)]
+    args += [f'--{k}' for k in ('bf16', 'compiled', 'quick') if getattr(o, k)]
+    args += ['--models', *o.models, '--px', *map(str, o.px)]
     done = subprocess.run([sys.executable, '-m', 'benchmarks.run', f'--{kind}', *args, '--only', f'{name}:{contender}'],
                           capture_output=True, text=True)
     return int(done.stdout.split()[-1]) if not done.returncode and done.stdout.strip() else None
 
 
 def peak():
-    "The most memory that this process has had since it began, bytes; what the system says of children counts their parent's as well"
+    "The most memory that this process has had since it began, bytes"
+    # not asked of the system by the parent: its count for a child includes the parent's own
     status = Path('/proc/self/status')
     return int(re.search(r'VmHWM:\s+(\d+)', status.read_text())[1]) * 1024 if status.exists() else ''
 
@@ -172,8 +175,10 @@ def main(args=None):
             if kind == 'train' and o.device == 'cpu':
                 for r in rows:
                     if 'skipped' not in r: r['memory'] = alone(o, name, r['name'], kind)
-            print(f'\n{name}, {o.device}, {torch.get_num_threads()} threads, {o.rounds} rounds\n\n{table(rows)}', flush=True)
-            if not o.quick: write_bench(o.records / f'{name}-{o.device}.json', {name: rows}, o.device, bs=o.bs, rounds=o.rounds, workers=o.workers)
+            threads = torch.get_num_threads()
+            print(f'\n{name}, {o.device}, {threads} threads, {o.rounds} rounds\n\n{table(rows)}', flush=True)
+            settings = dict(images=images, rounds=o.rounds, workers=o.workers)
+            if not o.quick: write_bench(o.records / f'{name}-{o.device}.json', {name: rows}, o.device, **settings)
 
 
 if __name__ == '__main__': main()

@@ -21,11 +21,12 @@ from .race import race
 # %% auto #0
 __all__ = ['answer', 'answering', 'compile_for_answers', 'learn', 'by_hand', 'ours', 'training', 'bench']
 
-# %% ../nbs/17_bench.ipynb #29d530b8
+# %% ../nbs/17_bench.ipynb #7ba117d4
 def answer(net, x, cast=None):
     "A step: logits of images"
     def step():
-        with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, enabled=cast == 'bf16'): return net(x)
+        autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=cast == 'bf16')
+        with torch.inference_mode(), autocast: return net(x)
     return step
 
 def answering(net, # A network on its device; it stays as it is
@@ -34,15 +35,15 @@ def answering(net, # A network on its device; it stays as it is
               compiled=False, # Compiled as well, which takes minutes
              ) -> dict: # Contenders
     "The ways to ask a network"
-    last = dict(memory_format=torch.channels_last)
+    last, half = dict(memory_format=torch.channels_last), torch.bfloat16
     quick = lambda dtype: fast(net, dtype)
     plain = {'as built': lambda: answer(copy.deepcopy(net).eval(), x),
              'channels last': lambda: answer(copy.deepcopy(net).eval().to(**last), x.to(**last))}
     ways = {'fast': lambda: answer(quick(torch.float32), x.to(**last))}
-    if bf16: ways['fast bf16'] = lambda: answer(quick(torch.bfloat16), x.to(torch.bfloat16, **last))
+    if bf16: ways['fast bf16'] = lambda: answer(quick(half), x.to(half, **last))
     if compiled:
         ways |= {'fast, compiled': lambda: answer(compile_for_answers(quick(torch.float32)), x.to(**last))}
-        if bf16: ways['fast bf16, compiled'] = lambda: answer(compile_for_answers(quick(torch.bfloat16)), x.to(torch.bfloat16, **last))
+        if bf16: ways['fast bf16, compiled'] = lambda: answer(compile_for_answers(quick(half)), x.to(half, **last))
     return plain | ways
 
 def compile_for_answers(net):
@@ -81,15 +82,16 @@ def ours(net, x, y, bf16=False, merge=True):
     return learn(net, RMSPropTF(list(net.parameters()), clip=2.), lambda net: ema.update_parameters(net, pairs),
                  x.contiguous(memory_format=torch.channels_last), y, bf16)
 
-# %% ../nbs/17_bench.ipynb #1da1148c
+# %% ../nbs/17_bench.ipynb #4f48934f
 def training(value, # `Network`
              x, y, # Images and labels, on their device
              bf16=False, # Under bf16 autocast as well
             ) -> dict: # Contenders
     "The ways to train a network"
+    last = dict(memory_format=torch.channels_last)
     new = lambda: build(value).to(x.device)
     ways = {'by hand': lambda: by_hand(new(), x, y),
-            'by hand, channels last': lambda: by_hand(new().to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last), y),
+            'by hand, channels last': lambda: by_hand(new().to(**last), x.contiguous(**last), y),
             'ours, unmerged': lambda: ours(new(), x, y, merge=False), 'ours': lambda: ours(new(), x, y)}
     return ways | ({'ours bf16': lambda: ours(new(), x, y, True)} if bf16 else {})
 
@@ -107,5 +109,6 @@ def bench(model='inception_v4', # Name of `list_models`
     if bs < 2 and train: raise ValueError(f'bs is {bs}; batch normalisation needs at least 2 images to train on')
     value, g = configure(model, width=width), torch.Generator().manual_seed(0)
     x, y = torch.randn(bs, 3, px, px, generator=g).to(device), torch.randint(1000, (bs,), generator=g).to(device)
-    with torch.device(device): ways = training(value, x, y, bf16) if train else answering(build(value).eval(), x, bf16, compiled)
+    if train: ways = training(value, x, y, bf16)
+    else: ways = answering(build(value).to(device).eval(), x, bf16, compiled)
     return race(ways, bs, rounds, device=device)

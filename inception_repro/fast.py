@@ -18,13 +18,15 @@ from .net import ConvUnit, ResidualUnit
 # %% auto #0
 __all__ = ['Packed', 'FusedUnit', 'FusedResidual', 'fast']
 
-# %% ../nbs/09_fast.ipynb #57e5a9d5
+# %% ../nbs/09_fast.ipynb #f94adc0b
 def _one_call(x, weight):
     "Whether oneDNN may do more than the convolution at once"
-    if x.device.type != 'cpu' or torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled('cpu'): return False
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad): return False
+    if x.device.type != 'cpu' or torch.compiler.is_compiling() or torch.jit.is_tracing(): return False
+    learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if learns or torch.is_autocast_enabled('cpu'): return False
     bf16 = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return (weight.dtype == torch.float32 or bf16) and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    there = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    return there and (weight.dtype == torch.float32 or bf16)
 
 class Packed(nn.Conv2d):
     "A convolution, and what follows it, in one call"
@@ -42,7 +44,8 @@ class Packed(nn.Conv2d):
         w = self.weight
         of = w.data_ptr(), 0 if w.is_inference() else w._version
         if self.of != of:
-            self.packed, self.of = torch.ops.mkldnn._reorder_convolution_weight(w.detach(), *self._args(), list(x.shape)), of
+            self.packed = torch.ops.mkldnn._reorder_convolution_weight(w.detach(), *self._args(), list(x.shape))
+            self.of = of
         return self.packed
 
 # %% ../nbs/09_fast.ipynb #e6c17960

@@ -18,12 +18,13 @@ from .sketch import Step, sketch
 # %% auto #0
 __all__ = ['Merged', 'merge_1x1']
 
-# %% ../nbs/09_merge.ipynb #8cb21a91
+# %% ../nbs/09_merge.ipynb #1a5bfb64
 def _head(branch, path=''):
     "Where a branch begins with a 1×1 convolution: its path and its unit, or None"
     if isinstance(branch, ConvUnit):
         conv = branch.conv
-        return (path, branch) if isinstance(conv, nn.Conv2d) and conv.kernel_size == (1, 1) and conv.padding == (0, 0) else None
+        fits = isinstance(conv, nn.Conv2d) and conv.kernel_size == (1, 1) and conv.padding == (0, 0)
+        return (path, branch) if fits else None
     if not isinstance(branch, nn.Sequential): return None
     for name, child in branch.named_children():
         if not isinstance(child, nn.Identity): return _head(child, f'{path}{name}.')
@@ -41,13 +42,15 @@ def _siblings(branches):
         if head := _head(b): kinds[_kind(head[1])][i] = head
     return max(kinds.values(), key=len, default={})
 
-# %% ../nbs/09_merge.ipynb #f2b8c98d
+# %% ../nbs/09_merge.ipynb #ce2723ee
 def _joined(units, whole):
     "An empty unit with the filters of several; the first `whole` of these are normalised in it"
     conv, bn = units[0].conv, units[0].bn
     nfs = [u.conv.out_channels for u in units]
     new = nn.Conv2d(conv.in_channels, sum(nfs), 1, conv.stride, bias=conv.bias is not None, device='meta')
-    norm = nn.BatchNorm2d(sum(nfs[:whole]), bn.eps, bn.momentum, device='meta') if isinstance(bn, nn.BatchNorm2d) and whole else nn.Identity()
+    norm = nn.Identity()
+    if isinstance(bn, nn.BatchNorm2d) and whole:
+        norm = nn.BatchNorm2d(sum(nfs[:whole]), bn.eps, bn.momentum, device='meta')
     unit = ConvUnit.__new__(ConvUnit)
     nn.Sequential.__init__(unit, OrderedDict(conv=new, bn=norm, act=nn.ReLU(inplace=True)))
     return unit.train(bn.training).requires_grad_(conv.weight.requires_grad)
@@ -84,7 +87,7 @@ class Merged(nn.Module):
         parts = dict(zip(self.order, self._parts(x)))
         return torch.cat([self.get_submodule(str(i))(parts.get(i, x)) for i in range(self.n)], 1)
 
-# %% ../nbs/09_merge.ipynb #a6f8d05e
+# %% ../nbs/09_merge.ipynb #190be1d2
 from fastcore.basics import patch
 
 @patch
@@ -117,7 +120,9 @@ def state_dict(self: Merged, *, destination=None, prefix='', keep_vars=False):
     destination, own = OrderedDict() if destination is None else destination, self.first.state_dict(keep_vars=keep_vars)
     for i in range(self.n):
         for key, shares in self._shares():
-            if i in shares: destination[prefix + shares[i][0]] = own[key][shares[i][1]] if own[key].ndim else own[key].clone()
+            if i not in shares: continue
+            name, filters = shares[i]
+            destination[prefix + name] = own[key][filters] if own[key].ndim else own[key].clone()
         self.get_submodule(str(i)).state_dict(destination=destination, prefix=f'{prefix}{i}.', keep_vars=keep_vars)
     return destination
 

@@ -42,7 +42,7 @@ def _turn(step, times, device):
     _wait(device)
     return (time.perf_counter() - start) / times
 
-# %% ../nbs/16_race.ipynb #650216ed
+# %% ../nbs/16_race.ipynb #a359181f
 def race(contenders, # Name → function that prepares and returns a step; the first is what the others are compared with
          images, # Images of a step
          rounds=5, # So many turns of each
@@ -69,19 +69,19 @@ def _row(name, images, own, first, memory, logits, probability):
                 memory=memory, logits=logits, probability=probability, seconds=own)
 
 def _apart(a, b):
-    "Largest difference of logits, relative to the largest, and of a probability, where answers are logits of the same images"
+    "Largest difference of logits, relative to the largest, and of a probability, where answers are logits"
     if not (torch.is_tensor(a) and torch.is_tensor(b) and a.ndim == 2 and a.shape == b.shape): return None, None
     a, b = a.detach().double().cpu(), b.detach().double().cpu()
     return ((a - b).abs().max() / b.abs().max()).item(), (a.softmax(1) - b.softmax(1)).abs().max().item()
 
-# %% ../nbs/16_race.ipynb #c2a2a5a3
+# %% ../nbs/16_race.ipynb #679047c1
 def table(rows): # What `race` gave
     "Images a second, ratios and what else was measured"
     cells = [['', 'images/s', 'ratio', 'lowest – highest', 'memory, MiB', 'logits apart', 'probabilities apart']]
     for r in rows:
         if 'skipped' in r: cells.append([r['name'], '–', '–', f"left out: {r['skipped']}", '', '', ''])
-        else: cells.append([r['name'], f"{r['images_per_second']:.4g}", f"{r['ratio']:.2f}", f"{r['low']:.2f} – {r['high']:.2f}",
-                            f"{r['memory'] / 2**20:.0f}" if r['memory'] else '',
+        else: cells.append([r['name'], f"{r['images_per_second']:.4g}", f"{r['ratio']:.2f}",
+                            f"{r['low']:.2f} – {r['high']:.2f}", f"{r['memory'] / 2**20:.0f}" if r['memory'] else '',
                             *('' if r[k] is None else f'{r[k]:.1g}' for k in ('logits', 'probability'))])
     used = [i for i in range(7) if i < 4 or any(row[i] for row in cells[1:])]
     cells = [[row[i] for i in used] for row in cells]
@@ -95,5 +95,5 @@ def write_bench(path, # JSON file
                 **settings, # What else a reader needs to know
                ):
     "Keep what was measured, with versions and device"
-    text = json.dumps(dict(settings=settings, env=dict(environment(device), threads=torch.get_num_threads()), races=races), indent=1)
-    atomic_write(path, text + '\n')
+    env = dict(environment(device), threads=torch.get_num_threads())
+    atomic_write(path, json.dumps(dict(settings=settings, env=env, races=races), indent=1) + '\n')
