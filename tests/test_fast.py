@@ -18,7 +18,8 @@ from inception_repro.graph import leaves, min_size, seq, shape
 from inception_repro.merge import Merged, merge_1x1
 from inception_repro.models import create_model, networks
 from inception_repro.net import FeatureNet, build
-from inception_repro.optim import RMSPropTF, lay_flat
+from inception_repro.flat import lay_flat
+from inception_repro.optim import RMSPropTF
 from inception_repro.sketch import sketch
 from test_figures import random_network
 
