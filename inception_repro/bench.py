@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from .average import RunningAverage
-from .fast import fast
+from .fast import fast, frozen
 from .flat import lay_flat
 from .merge import merge_1x1
 from .models import configure
@@ -23,7 +23,7 @@ from .race import race
 # %% auto #0
 __all__ = ['answer', 'answering', 'compile_for_answers', 'learn', 'by_hand', 'ours', 'training', 'bench']
 
-# %% ../nbs/17_bench.ipynb #7ba117d4
+# %% ../nbs/17_bench.ipynb #a0cf230f
 def answer(net, x, cast=None):
     "A step: logits of images"
     def step():
@@ -42,6 +42,7 @@ def answering(net, # A network on its device; it stays as it is
     plain = {'as built': lambda: answer(copy.deepcopy(net).eval(), x),
              'channels last': lambda: answer(copy.deepcopy(net).eval().to(**last), x.to(**last))}
     ways = {'fast': lambda: answer(quick(torch.float32), x.to(**last))}
+    if x.device.type == 'cpu': ways['frozen'] = lambda: answer(frozen(net, x), x.to(**last))
     if bf16: ways['fast bf16'] = lambda: answer(quick(half), x.to(half, **last))
     if compiled:
         ways |= {'fast, compiled': lambda: answer(compile_for_answers(quick(torch.float32)), x.to(**last))}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from inception_repro.cost import convolutions
-from inception_repro.fast import FusedUnit, Packed, fast
+from inception_repro.fast import FusedUnit, Packed, fast, frozen
 from inception_repro.fold import difference, fold_bn, fold_scale, pool_after, seasoned
 from inception_repro.graph import leaves, min_size, seq, shape
 from inception_repro.merge import Merged, merge_1x1
@@ -255,3 +255,12 @@ def test_bf16():
     with torch.no_grad():
         y = fast(net, torch.bfloat16)(x)
         assert y.dtype == torch.bfloat16 and difference(y, net(x)) < .1
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', ['inception_v3', 'inception_v4', 'inception_resnet_v2'])
+def test_frozen(name):
+    net, x = network(name)
+    program = frozen(net, x)
+    with torch.inference_mode():
+        for images in x, x[:1], torch.cat([x, x], 3): assert difference(program(images), net(images)) < EXACT
