@@ -157,13 +157,15 @@ def test_stopped_again_and_again(whole, tmp_path, quiet):
 
 
 CHILD = f'''
-import sys, torch
+import sys, time, torch
 torch.set_num_threads(1)
 from inception_repro.recipe import Recipe
 from inception_repro.train import Part, fit
 class Say(Part):
     order = 100
-    def after_batch(self): print(self.count.step, flush=True)
+    def after_batch(self):
+        print(self.count.step, flush=True)
+        time.sleep(.3 * (self.count.step >= 3)) # whoever reads this has time to act on it
 fit(Recipe(**{dict(TINY.__dict__)!r}), sys.argv[1], device='cpu', env={ENV!r}, progress=False, save_every=0, cbs=Say())
 '''
 
