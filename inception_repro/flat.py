@@ -33,15 +33,20 @@ def _run(ts):
     if any(t.stride() != torch.empty_like(t).stride() for t in ts): return
     return ts[0].detach().as_strided((at[-1],), (1,), first)
 
-# %% ../nbs/12_flat.ipynb #2f785bbe
+# %% ../nbs/12_flat.ipynb #9a439fc9
 def _wide(p): return p.ndim > 1 # weights of convolutions and classifiers: the ones that decay
+
+def _kinds(net):
+    "A network's tensors: weights that decay, other parameters, statistics, counters"
+    ps, bs = list(net.parameters()), list(net.buffers())
+    part = lambda ts, f: ([t for t in ts if f(t)], [t for t in ts if not f(t)])
+    return *part(ps, _wide), *part(bs, torch.is_floating_point)
 
 @torch.no_grad()
 def lay_flat(net, # Network, already on its device and in its memory format
             ): # The same network
     "Move a network's parameters, and its statistics, end to end into a vector each"
-    ps, stats = list(net.parameters()), [b for b in net.buffers() if b.is_floating_point()]
-    for ts in [p for p in ps if _wide(p)], [p for p in ps if not _wide(p)], stats:
+    for ts in _kinds(net)[:3]:
         if len({(t.dtype, t.device) for t in ts}) != 1: continue
         flat = torch.zeros(_layout(ts)[-1], dtype=ts[0].dtype, device=ts[0].device)
         for t, part in zip(ts, _parts(flat, ts, _layout(ts))):
