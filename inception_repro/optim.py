@@ -50,7 +50,7 @@ def _hyper(name, value):
         raise ValueError(f"{name} is {value}; use a number {'above' if name == 'eps' else 'from'} 0 and below {below}")
     return value
 
-# %% ../nbs/12_optim.ipynb #726decf2
+# %% ../nbs/12_optim.ipynb #983517ea
 class RMSPropTF(Optimizer):
     "TensorFlow's RMSProp for all parameters at once; give it to a `Learner` as `opt_func`"
     def __init__(self, params, # Parameters, or a list of groups of parameters
@@ -75,34 +75,35 @@ class RMSPropTF(Optimizer):
     def step(self, closure=None):
         if closure is not None: raise NotImplementedError('RMSPropTF takes no closure; call it after backward')
         todo = [(s, hyper) for i, hyper in enumerate(self.hypers) for s in self._stretches(i)]
-        for s, _ in todo: s.gather()
-        if self.clip is not None: _clip_stretches([s for s, _ in todo], self.clip)
-        for s, hyper in todo: s.step(**hyper)
+        scale = None if self.clip is None else _clip_scale([g for s, _ in todo for g in s.grads()], self.clip)
+        for s, hyper in todo: s.step(scale, **hyper)
 
-# %% ../nbs/12_optim.ipynb #082042d3
-STRETCH = 2**18 # Elements of a stretch on a CPU: a vector of 1 MiB, five of them at work (ours)
+# %% ../nbs/12_optim.ipynb #737d1b74
+STRETCH = 2**16 # Elements of a stretch on a CPU: a vector of 256 KiB, five of them at work (ours)
 
 class _Stretch:
     "Parameters whose state lies end to end"
-    def __init__(self, ps, states):
+    def __init__(self, ps, states, work): # `work`: two vectors to compute in, long enough
         self.ps, self.states, self.p, self.at = ps, states, _run(ps), [p.data_ptr() for p in ps]
         at, self.short = _layout(ps), _vectors(ps)
-        new = lambda f: f(at[-1], dtype=ps[0].dtype, device=ps[0].device)
-        self.sqr, self.buf, self.g, self.root = map(new, (torch.ones, torch.zeros, torch.zeros, torch.empty))
+        self.g, self.root = work[:, :at[-1]]
+        self.sqr, self.buf = torch.ones_like(self.g), torch.zeros_like(self.g)
         self.gs, self.bufs = _parts(self.g, ps, at), _parts(self.buf, ps, at)
         for s, a, b in zip(states, _parts(self.sqr, ps, at), self.bufs):
             if 'sqr_avg' in s: a.copy_(s['sqr_avg']), b.copy_(s['grad_avg'])
             s.update(sqr_avg=a, grad_avg=b)
 
-    def gather(self):
-        "Copy the gradients"
+    def grads(self):
+        "The gradients, in one vector if they are short"
         grads = [p.grad for p in self.ps]
-        if self.short: torch.cat(grads, out=self.g)
-        else: torch._foreach_copy_(self.gs, grads)
+        return [torch.cat(grads)] if self.short else grads
 
-    def step(self, lr, mom, sqr_mom, eps, wd):
-        "`rmsprop_tf_step` for every tensor, on the copied gradients"
+    def step(self, scale, lr, mom, sqr_mom, eps, wd): # `scale` of the gradients, or None
+        "`rmsprop_tf_step` for every tensor"
         flat = self.p is not None
+        if self.short: torch.cat([p.grad for p in self.ps], out=self.g)
+        else: torch._foreach_copy_(self.gs, [p.grad for p in self.ps])
+        if scale is not None: self.g.mul_(scale.to(self.g.device))
         if wd and _wide(self.ps[0]) and self.states[0].get('do_wd', True):
             if flat: self.g.add_(self.p, alpha=wd)
             else: torch._foreach_add_(self.gs, self.ps, alpha=wd)
@@ -112,7 +113,7 @@ class _Stretch:
         if flat: self.p.sub_(self.buf)
         else: torch._foreach_sub_(self.ps, self.bufs)
 
-# %% ../nbs/12_optim.ipynb #68cb0649
+# %% ../nbs/12_optim.ipynb #f464dc68
 @patch
 def _stretches(self: RMSPropTF, group):
     "The stretches of a group: those of the last step, unless other parameters have gradients now, or elsewhere"
@@ -132,7 +133,10 @@ def _cut(self: RMSPropTF, ps):
         if not fits or p.device.type == 'cpu' and p.numel() > room: parts, room = [*parts, []], STRETCH
         parts[-1].append(p)
         room -= p.numel()
-    return [_Stretch(o, [self.state[p] for p in o]) for o in parts]
+    where, most = lambda o: (o[0].dtype, o[0].device), defaultdict(int)
+    for o in parts: most[where(o)] = max(most[where(o)], _layout(o)[-1])
+    work = {k: torch.zeros(2, n, dtype=k[0], device=k[1]) for k, n in most.items()}
+    return [_Stretch(o, [self.state[p] for p in o], work[where(o)]) for o in parts]
 
 # %% ../nbs/12_optim.ipynb #f0d2220f
 @patch
@@ -167,7 +171,7 @@ def stepped_decay(epoch, # Images seen / size of the training set
     if not 0 <= epoch < math.inf: raise ValueError(f'epoch is {epoch}; use images seen / size of the training set')
     return lr * rate ** math.floor(compress * epoch / every + 1e-9) # 1e-9: a stair's own edge may be rounded down
 
-# %% ../nbs/12_optim.ipynb #7f4b4e86
+# %% ../nbs/12_optim.ipynb #76e568d8
 def _check_norm(v):
     if not 0 < v < math.inf: raise ValueError(f'max_norm is {v}; use a number above 0, or do not clip')
 
@@ -178,10 +182,9 @@ def clip_norm(params, # Parameters with gradients
     _check_norm(max_norm)
     return nn.utils.clip_grad_norm_(params, max_norm)
 
-def _clip_stretches(stretches, max_norm):
-    "`clip_norm` of the gradients that stretches hold"
-    if not stretches: return
-    norm = nn.utils.get_total_norm([s.g for s in stretches])
+def _clip_scale(grads, max_norm):
+    "What `clip_norm` would multiply gradients by, or None"
+    if not grads: return
+    norm = nn.utils.get_total_norm(grads)
     if norm.device.type == 'cpu' and norm <= max_norm: return # on a GPU nobody waits for the answer
-    scale = (max_norm / (norm + 1e-6)).clamp(max=1.) # 1e-6: as PyTorch
-    for s in stretches: s.g.mul_(scale.to(s.g.device))
+    return (max_norm / (norm + 1e-6)).clamp(max=1.) # 1e-6: as PyTorch
