@@ -69,12 +69,18 @@ def best(found, # What `read_study` gave
     if not ends: raise ValueError(f'no run with {optimizer}; make them with run_study')
     return min(ends, key=lambda lr: (ends[lr], lr))
 
-# %% ../nbs/17_rates.ipynb #c4949e8c
+# %% ../nbs/17_rates.ipynb #fa2a0e14
 def _faster(found, pure, residual, rates, metric): # `rates`: each network's (optimizer, rate)
     "`speedup` of two networks, each at a rate of its own, in words"
     runs = [r for m in (pure, residual) for r in found.get(rates[m], ()) if r.meta['model'] == m]
     s = speedup(runs, pure, residual, metric, free=('optimizer', 'lr', 'wd'))
     return _times(*s.ratio) + f' ({_times(*s.span)})' * (s.pairs > 1)
+
+def _best_words(found, model, optimizer, metric):
+    "A network's own best rate, and whether better ones may lie beyond those that were tried"
+    lr, tried = best(found, model, optimizer, metric), [lr for o, lr in found if o == optimizer]
+    ends = [name for name, edge in (('lowest', min(tried)), ('highest', max(tried))) if lr == edge and len(tried) > 1]
+    return f' at {lr:g}' + ''.join(f', the {o} tried' for o in ends)
 
 def rates_table(runs, # Folder of the records of a study
                 metric='top1', # Or 'top5'
@@ -87,11 +93,17 @@ def rates_table(runs, # Folder of the records of a study
     for name, rates in same + own:
         row = dict(setting=name)
         for pair in small, large:
-            for m in pair: row[_label(m)] = _mid(_final(found, m, rates[m], metric)), rates[m][1], name in dict(own)
+            for m in pair:
+                own_best = name not in dict(same) and _best_words(found, m, rates[m][0], metric)
+                row[_label(m)] = _cell(_mid(_final(found, m, rates[m], metric))) + (own_best or '')
             row['times ' + pair[0]] = _faster(found, *pair, rates, metric)
-        rows.append({k: _cell(v[0]) + f' at {v[1]:g}' * v[2] if isinstance(v, tuple) else v for k, v in row.items()})
+        row['seeds'] = sorted({r.meta['seed'] for v in rates.values() for r in found[v]})
+        rows.append(row)
     heads = {k: 'times the epochs' if k.startswith('times') else k for k in rows[0]}
-    return _table(rows, heads)
+    epochs = sorted({r.meta['recipe']['epochs'] for rs in found.values() for r in rs})
+    return (f"{_table(rows, heads)}\n\nError ({_top(metric)}) after {' or '.join(map(str, epochs))} epochs, %: the median over seeds, and their "
+            'range. Times the epochs: how many times those of the residual network the pure one needs, the median over pairs of '
+            'seeds, and their range. A best rate is the one of the lowest median among those tried, on these same images.')
 
 # %% ../nbs/17_rates.ipynb #16cb7d84
 def _panel(ax, title):
