@@ -33,8 +33,21 @@ def tally(results) -> str: # '2 dead, 1 survived of 3 runs'
     found = ', '.join(f'{fates.count(f)} {f}' for f in ('dead', 'unstable', 'survived') if f in fates)
     return f"{found or 'none'} of {_count(fates, 'run')}"
 
-# %% ../nbs/19_pictures.ipynb #553ac6da
-_COLOURS = dict(dead='#1c1c1c', unstable='#E69F00', survived='#7fb8dc')
+# %% ../nbs/19_pictures.ipynb #01df2cda
+def _key(result): return result.trial.width, result.trial.seed
+
+def _killed(results):
+    "Width and seed of unscaled networks that do not survive the paper's rate; rate × steps until half of the channels were dead"
+    def onset(r): return next((s for s, d in zip(r['step'], r['dead']) if d > .5), r.trial.steps)
+    return {_key(r): onset(r) * r.trial.lr for r in pick(results, 'width') if fate(r) != 'survived'}
+
+def _too_short(result, killed):
+    "Whether it survived, but did not go as far as the network that did not"
+    return fate(result) == 'survived' and result.trial.lr * result.trial.steps < killed.get(_key(result), 0)
+
+# %% ../nbs/19_pictures.ipynb #d7f90cd4
+_SHORT = 'survived, too short to tell'
+_COLOURS = {'dead': '#1c1c1c', 'unstable': '#E69F00', 'survived': '#7fb8dc', _SHORT: '#deebf3'}
 
 def _legend(ax, columns=3):
     ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=9, borderaxespad=.3,
@@ -42,35 +55,38 @@ def _legend(ax, columns=3):
 
 def _scale(s): return 'released' if s is None else 'unscaled' if s == 1 else f'{s:g}'
 
-def _cell(ax, x, y, results):
-    "One cell: stripes by fate, numbers"
-    fates = sorted(map(fate, results), key=list(_COLOURS).index)
+def _cell(ax, x, y, results, killed):
+    "One cell: stripes by fate, numbers; the fates"
+    fates = sorted((_SHORT if _too_short(r, killed) else fate(r) for r in results), key=list(_COLOURS).index)
     for i, f in enumerate(fates):
         ax.barh(y, .94 / len(fates), left=x - .47 + .94 * i / len(fates), height=.9, color=_COLOURS[f], lw=0)
     white = fates.count('dead') > len(fates) / 2
     text = f"{np.median([late(r, 'zeros') for r in results]):.1%}\n{_count(results, 'run')}"
-    steps = {r.trial.steps for r in results} - {200}
+    steps = {r.trial.steps for r in results} - {Trial().steps}
     text += f"\n{', '.join(map(str, sorted(steps)))} steps" * bool(steps)
     ax.text(x, y, text, ha='center', va='center', size=8, color='white' if white else _INK, linespacing=1.15,
             bbox=None if len(set(fates)) == 1 else dict(fc='#1c1c1c' if white else 'white', lw=0, pad=1, alpha=.8))
+    return fates
 
-def _phase(results, rows, columns, key, labels, text):
+def _phase(results, rows, columns, key, labels, text, killed):
     "Rows of cells, the first at the bottom"
     fig, ax = _canvas(1, text, wide=470, left=86, right=12, high=46 * len(rows) + 8)
+    fates = {'dead', 'unstable', 'survived'}
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
-            if found := [r for r in results if key(r.trial) == (row, column)]: _cell(ax, j, i, found)
+            if found := [r for r in results if key(r.trial) == (row, column)]: fates |= {*_cell(ax, j, i, found, killed)}
             else: ax.text(j, i, 'not run', ha='center', va='center', size=8, color=_GREY)
     ax.set(xlim=(-.5, len(columns) - .5), ylim=(-.5, len(rows) - .5), xlabel='scale of the residuals', ylabel=labels[0])
     ax.set_xticks(range(len(columns)), map(_scale, columns), size=9)
     ax.set_yticks(range(len(rows)), labels[1:], size=9)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    for name, c in _COLOURS.items(): ax.bar(0, 0, color=c, label=name)
-    _legend(ax)
+    for name, c in _COLOURS.items():
+        if name in fates: ax.bar(0, 0, color=c, label=name)
+    _legend(ax, 4)
     return fig
 
-# %% ../nbs/19_pictures.ipynb #8231e804
+# %% ../nbs/19_pictures.ipynb #f4aacc97
 def _caption(results, text):
     "What was run, in words"
     r = results[0].meta['recipe']
@@ -105,18 +121,23 @@ def plot_phase(results, # `Result`s, of one dataset
     else:
         rows, labels = RATES[::-1], ['learning rate', *map('{:g}'.format, RATES[::-1])]
         text = f'Rate and scale with {found[0].trial.filters} filters, gradients not clipped.'
-    text += ' Percent: exact zeros in the last layer before the pooling, in the end.'
+    text += ' Percent: exact zeros in the last layer before the pooling, in the end; '
+    text += f'each run of a cell has its own seed, and {Trial().steps} steps unless it says otherwise.'
+    killed = _killed(results)
+    if any(_too_short(r, killed) for r in found):
+        text += f' Too short: less rate × steps than rate {RATES[0]:g} needs to kill half of the channels.'
     with style.context('default'):
         key = lambda t: (t.width if by == 'width' else t.lr, t.scale)
         columns = SCALES if by == 'width' else (1., .3, .1)
-        fig = _phase(found, rows, columns, key, labels, _caption(found, text))
+        fig = _phase(found, rows, columns, key, labels, _caption(found, text), killed)
     if to: _write(fig, Path(to))
     return fig
 
-# %% ../nbs/19_pictures.ipynb #6e28b6e5
+# %% ../nbs/19_pictures.ipynb #701da201
 _LINES = {'unscaled': '#1c1c1c', '0.3': '#D55E00', '0.2': '#E69F00', '0.1': '#0072B2', 'released': '#56B4E9',
-          'batch-norm on the sum': '#009E73', 'batch-norm on the branch': '#8fd3bd', 'warm-up at 1e-05': '#CC79A7',
-          'warm-up at 0.001': '#e6bcd3', 'clipped at 2': '#0072B2'}
+          'batch-norm on the sum': '#009E73', 'batch-norm on the branch': '#009E73', 'warm-up at 1e-05': '#CC79A7',
+          'warm-up at 0.001': '#CC79A7', 'clipped at 2': '#0072B2'}
+_DASHED = 'batch-norm on the branch', 'warm-up at 0.001'
 _AXES = dict(zeros='exact zeros, share', dead='dead channels, share', ratio='branch / trunk, norms', mean='mean',
              std='standard deviation', grad="gradient's norm", loss='training loss')
 
@@ -133,11 +154,12 @@ def _series(results, name):
 
 def _curves(groups, series, text, labels, log=False):
     columns = 2 if any(len(name) > 12 for name in groups) else 3
+    if any(len(rs) > 1 for rs in groups.values()): text += ' Lines: medians; bands: ranges over seeds.'
     fig, ax = _canvas(-(-len(groups) // columns), text, left=52, right=14, high=220)
     for name, rs in groups.items():
         x, low, mid, high = series(rs)
         if len(rs) > 1: ax.fill_between(x, low, high, color=_LINES[name], alpha=.16, lw=0)
-        ax.plot(x, mid, lw=1.6, color=_LINES[name], label=f'{name} ({len(rs)})')
+        ax.plot(x, mid, '--' if name in _DASHED else '-', lw=1.6, color=_LINES[name], label=f'{name} ({len(rs)})')
     ax.set(xlabel=labels[0], ylabel=labels[1])
     if log:
         ax.set_yscale('log')
@@ -175,7 +197,7 @@ def plot_activity(results, # `Result`s, of one dataset
     if to: _write(fig, Path(to))
     return fig
 
-# %% ../nbs/19_pictures.ipynb #d29904c8
+# %% ../nbs/19_pictures.ipynb #b8b87187
 def _even(results):
     "The runs with and without scaling that are stable both ways"
     return [r for r in pick(results, 'scale', width=.25, clip=2.) if r.trial.evals > 1]
@@ -186,8 +208,9 @@ def plot_training(results, # `Result`s, of one dataset
     "Error of the averaged weights with and without scaling"
     found = _some(_even(results), 'several evaluations')
     def series(rs):
-        v = np.stack([[e['top1'] for e in r.evals] for r in rs])
-        return [e['step'] for e in rs[0].evals], *(f(v, axis=0) for f in (np.min, np.median, np.max))
+        evals = list(zip(*(r.evals for r in rs))) # as far as all of them went
+        v = np.reshape([[e['top1'] for e in es] for es in evals], (-1, len(rs)))
+        return [es[0]['step'] for es in evals], *(f(v, axis=1) for f in (np.min, np.median, np.max))
     text = f'Top-1 error of the averaged weights, {found[0].trial.filters} filters, rate 0.045, gradients clipped at 2.'
     with style.context('default'):
         groups = _grouped(found, lambda t: _scale(t.scale))
