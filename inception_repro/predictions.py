@@ -53,7 +53,7 @@ def _rows(folder, size):
     good = np.where(known, np.isnan(p).all(1), abs(p.sum(1) - 1) < .01)
     return p, len(p) if good.all() else int(good.argmin()), reasons
 
-# %% ../nbs/14_predictions.ipynb #36302c81
+# %% ../nbs/14_predictions.ipynb #bb623836
 class Store:
     "Rows of probabilities, in the order of the images"
     def __init__(self, folder, # It is made
@@ -74,6 +74,7 @@ class Store:
             if self.have < len(images): self.have = self.have // group * group
             f.truncate(self.have * 2 * len(images.classes))
         self.reasons = {i: why for i, why in reasons.items() if i < self.have}
+        if self.reasons != reasons: atomic_write(self.folder/'unreadable.json', json.dumps(self.reasons))
 
 # %% ../nbs/14_predictions.ipynb #aa5e3cc6
 @patch
