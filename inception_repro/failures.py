@@ -18,10 +18,10 @@ from .predictions import Predictions
 from .scores import _together, errors, ranks
 
 # %% auto #0
-__all__ = ['top_losses', 'confusions', 'class_errors', 'Calibration', 'calibration', 'disagreements', 'plot_failures',
+__all__ = ['top_losses', 'answers', 'confusions', 'class_errors', 'Calibration', 'calibration', 'disagreements', 'plot_failures',
            'show_images']
 
-# %% ../nbs/14_failures.ipynb #a8d2dc46
+# %% ../nbs/14_failures.ipynb #f1d26cdb
 def top_losses(pred, # `Predictions`
                k=12, # So many
               ) -> list: # Numbers of images, those least probable by their own class first
@@ -29,10 +29,17 @@ def top_losses(pred, # `Predictions`
     own = pred.p[np.arange(len(pred)), pred.labels]
     return [int(i) for i in np.argsort(np.where(np.isnan(own), 2, own), kind='stable')[:k] if not np.isnan(own[i])]
 
+def answers(pred) -> np.ndarray: # Numbers of classes, (images,)
+    "The class that is said of each image; of those that are as probable as its own, another"
+    p, i = np.nan_to_num(pred.p), np.flatnonzero(ranks(pred) > 1)
+    p[i, pred.labels[i]] = -1
+    return p.argmax(1)
+
 def confusions(pred, k=10) -> list: # Of (class, what was said instead, how often), the most frequent first
     "Pairs of classes that are mistaken for each other"
-    wrong = np.flatnonzero((ranks(pred) > 1) & ~np.isnan(pred.p[:, 0]))
-    found = Counter((int(pred.labels[i]), int(pred.p[i].argmax())) for i in wrong)
+    said = answers(pred)
+    wrong = np.flatnonzero((said != pred.labels) & ~np.isnan(pred.p[:, 0]))
+    found = Counter((int(pred.labels[i]), int(said[i])) for i in wrong)
     most = sorted(found.items(), key=lambda t: (-t[1], t[0]))[:k]
     return [(pred.classes[y], pred.classes[o], n) for (y, o), n in most]
 
@@ -42,7 +49,7 @@ def class_errors(pred) -> list: # Of (class, images, top-1 error in percent), th
     found = [(pred.classes[i], int((y == i).sum()), 100 * float(wrong[y == i].mean())) for i in np.unique(y)]
     return sorted(found, key=lambda t: -t[2])
 
-# %% ../nbs/14_failures.ipynb #726eb412
+# %% ../nbs/14_failures.ipynb #fe25d166
 @dataclass(frozen=True)
 class Calibration:
     "How probable answers are, and how often right"
@@ -66,7 +73,8 @@ def disagreements(a, b, # `Predictions` of the same images
     "Where two networks disagree"
     _together(a, b)
     x, y = ranks(a) == 1, ranks(b) == 1
-    named = {'both right': x & y, f'only {a.name}': x & ~y, f'only {b.name}': ~x & y, 'neither': ~x & ~y}
+    only = [f'only {o.name}' for o in (a, b)] if a.name != b.name else ['only the first', 'only the second']
+    named = {'both right': x & y, only[0]: x & ~y, only[1]: ~x & y, 'neither': ~x & ~y}
     counts = {k: int(v.sum()) for k, v in named.items()}
     own = np.nan_to_num([o.p[np.arange(len(o)), o.labels] for o in (a, b)])
     order = np.argsort(-abs(own[0] - own[1]), kind='stable')
@@ -108,7 +116,7 @@ def plot_failures(pred, # `Predictions`
     if to: _write(fig, Path(to))
     return fig
 
-# %% ../nbs/14_failures.ipynb #6dc5e270
+# %% ../nbs/14_failures.ipynb #dee3510f
 def show_images(images, # `Images`
                 which, # Numbers of images
                 *preds, # `Predictions`: what each says stands below
@@ -124,17 +132,18 @@ def show_images(images, # `Images`
         fig = _Picture(figsize=(1.55 * columns, rows * (1.75 + .16 * len(preds))), facecolor='white', layout='constrained')
         axes = fig.subplots(rows, columns, squeeze=False).flatten()
         for ax in axes: ax.set_axis_off()
-        for ax, i in zip(axes, which): _image(ax, images, i, preds)
+        said = [answers(p) for p in preds]
+        for ax, i in zip(axes, which): _image(ax, images, i, [(p.p[i], o[i]) for p, o in zip(preds, said)])
     if to: _write(fig, Path(to))
     return fig
 
-def _image(ax, images, i, preds):
-    "One image; an answer is blue where it is right, red where it is wrong"
+def _image(ax, images, i, said):
+    "One image, probabilities and answers; an answer is blue where it is right, red where it is wrong"
     x, why = images.read(i)
     if why: ax.text(.5, .5, why, ha='center', size=7, wrap=True)
     else: ax.imshow(x)
     ax.set_title(images.classes[images.labels[i]][:24], size=8, pad=3, color=_INK)
-    for j, p in enumerate(preds):
-        answer = int(np.nan_to_num(p.p[i]).argmax())
-        ax.text(.5, -.04 - .13 * j, f'{p.classes[answer][:22]}, {p.p[i, answer]:.0%}', transform=ax.transAxes, size=7,
-                ha='center', va='top', color=_BLUE if ranks(p)[i] == 1 else _RED)
+    for j, (p, o) in enumerate(said):
+        text = 'not read' if np.isnan(p[o]) else f'{images.classes[o][:22]}, {p[o]:.0%}'
+        ax.text(.5, -.04 - .13 * j, text, transform=ax.transAxes, size=7,
+                ha='center', va='top', color=_BLUE if o == images.labels[i] else _RED)
