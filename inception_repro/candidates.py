@@ -18,7 +18,7 @@ from .weights import load_weights
 # %% auto #0
 __all__ = ['Candidate', 'candidates']
 
-# %% ../nbs/14_candidates.ipynb #fc58b727
+# %% ../nbs/14_candidates.ipynb #3566ef30
 @dataclass(frozen=True)
 class Candidate:
     "A network that can be evaluated"
@@ -42,13 +42,16 @@ class Candidate:
             try: return load_weights(net, self.path)
             except UserWarning as e:
                 raise ValueError(f"{str(e).split(':')[0]}, for so many have the images; {way}") from None
+            except ValueError as e:
+                if self.recipe: raise
+                raise ValueError(f'{e}; no record of it is beside it, give the folder of the runs') from None
 
-# %% ../nbs/14_candidates.ipynb #6ea41c03
+# %% ../nbs/14_candidates.ipynb #621d906c
 def _record(path, runs):
     "The recipe of a file of weights, and the last top-1 error of its run; None where there is no record"
     stem = path.with_suffix('.json').name
     places = [path.with_name(stem), *(sorted(Path(runs).glob(f'**/{stem}')) if runs else ())]
-    if not (found := [p for p in places if p.is_file()]): return None, None
+    if not (found := list({p.resolve(): p for p in places if p.is_file()}.values())): return None, None
     if len(found) > 1:
         raise ValueError(f'{path.name} has records in {found[0].parent} and {found[1].parent}; give one of these')
     run = read_run(found[0].with_suffix('.csv'))
