@@ -3,6 +3,7 @@
 Not in the notebooks: many odd images, a development kit made for the purpose, and processes that are killed.
 """
 import json
+import os
 import random
 import signal
 import subprocess
@@ -281,6 +282,18 @@ def test_half_precision_changes_no_error(tmp_path):
     images = valid_images('fractals', 7, 2, 16)
     pred = predict(Sharp(), images, tmp_path / 'p', 1, 16, progress=False)
     assert pred.p[0, -1] < 3e-9 and ranks(pred).tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]
+
+
+@pytest.mark.parametrize('terminal', [True, False])
+def test_progress_of_what_is_left(terminal, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: terminal)
+    images, folder = valid_images('fractals', 7, 2, 16), tmp_path / 'p'
+    run = lambda: (predict(Reads(), images, folder, 1, 16, bs=4, name='reads'), capsys.readouterr().out)[1]
+    bar = '[{0}/{0} ' if terminal else '14 of 14 images'
+    for left in 14, 6, 0:  # of 14, the first time, after a kill, and when all is done
+        if left < 14: os.truncate(folder / 'probabilities.f16', (14 - left) * 2 * 7)
+        said = run()
+        assert (bar.format(left) in said and 'images/s' in said and said[-1] == '\n') == (left > 0), said
 
 
 # kills
