@@ -167,7 +167,7 @@ def figures(runs: Annotated[Path, typer.Argument(help="Folder of one dataset's r
     from inception_repro.speedup import write_summary
     for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
 
-# %% ../nbs/18_cli.ipynb #f94e76cb
+# %% ../nbs/18_cli.ipynb #03eb6b4c
 def _crops(text):
     "Ways to crop from `1,12,144`"
     try: return [int(o) for o in text.split(',')]
@@ -193,7 +193,7 @@ def evaluate(networks: Annotated[list[str], typer.Argument(help='Names with publ
     from inception_repro.evaluate import evaluate as run, listing, show_tables
     rows = run(networks, data, _crops(crops), out, runs, blacklist, record, classes, device, interpolation=interpolation,
                average=average, bs=bs, precision=precision, fresh=fresh)
-    print(show_tables(rows) if table else listing(rows))
+    print('\n\n'.join([listing(rows), *([show_tables(rows)] * table)]))
 
 # %% ../nbs/18_cli.ipynb #38c19557
 @app.command()
@@ -229,9 +229,11 @@ def bench(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
     from inception_repro.train import _device
     print(table(measure(model, train, width, size, bs, _device(device), rounds, bf16, compiled)))
 
-# %% ../nbs/18_cli.ipynb #9432baa1
+# %% ../nbs/18_cli.ipynb #7a194566
 _SHELL = {'fresh=True': '--fresh', 'give data=,': 'give --data,', 'choose another out': 'choose another --out',
-          'seeds is': '--seeds is', 'torch.set_num_threads(1)': 'OMP_NUM_THREADS=1'} # ways out, as a shell has them
+          'seeds is': '--seeds is', 'or `classes`,': 'or --classes,',
+          'give the folder of the runs': 'give the folder of the runs, --runs',
+          'torch.set_num_threads(1)': 'OMP_NUM_THREADS=1'} # ways out, as a shell has them
 
 def main():
     "The command `inception-repro`"

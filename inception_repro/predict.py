@@ -18,7 +18,7 @@ from fastprogress import core, fastprogress
 
 from .checkpoint import locked
 from .crops import INTERPOLATIONS, crops_1, crops_12, crops_144, views
-from .pixels import digest
+from .pixels import digest, report
 from .predictions import Predictions, Store, load_predictions
 
 # %% auto #0
@@ -154,4 +154,6 @@ def predict(net, # A module that takes images in [-1, 1] and gives logits; it is
             rows = _rows(net, some, len(images.classes), device, bs=bs, **how)
             store.append(rows, [why for *_, why in some])
             meter.update(store.have)
-    return load_predictions(folder)
+    pred = load_predictions(folder)
+    report([(images.names[i], why) for i, why in sorted(pred.reasons.items())], images.root, len(images))
+    return pred

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .models import public_weights
 
 # %% auto #0
-__all__ = ['tables', 'table_2', 'Row', 'Table', 'way', 'belongs', 'compare']
+__all__ = ['tables', 'table_2', 'Row', 'Table', 'way', 'belongs', 'unread', 'compare']
 
 # %% ../nbs/14_tables.ipynb #949e35b4
 @dataclass(frozen=True)
@@ -69,13 +69,19 @@ def way(row, # A `Row`
     steps = [train.format(m, i) for m, k in Counter(row.models).items() for i in range(k)]
     return '; '.join([*steps, f'then `inception-repro evaluate weights --runs runs {end}'])
 
-# %% ../nbs/14_tables.ipynb #6543e2fc
+# %% ../nbs/14_tables.ipynb #6eaded63
 def belongs(number, # 2, 3, 4 or 5
             result, # A dict
            ) -> bool:
     "Whether a result is of a table's kind"
     if number == 5: return len(result['models']) > 1
     return len(result['models']) == 1 and result['crops'] == {2: '1', 3: '12', 4: '144'}[number]
+
+def unread(results, # Dicts, as `compare` takes them
+          ) -> list: # Of one sentence, or of none
+    "How many images were errors because they could not be read"
+    n = max((r.get('unreadable', 0) for r in results), default=0)
+    return [f"{n} image{'s' * (n > 1)} could not be read, and count{'s' * (n == 1)} as errors."] if n else []
 
 def _plain(models): return sorted(m.removesuffix('.released') for m in models)
 
@@ -97,7 +103,7 @@ def _lines(number, results):
         left = [r for r in left if r not in mine]
     return lines + [_cells(None, r) for r in left]
 
-# %% ../nbs/14_tables.ipynb #cbf9093c
+# %% ../nbs/14_tables.ipynb #4c93a282
 def compare(number, # 2, 3, 4 or 5
             results=(), # Dicts of `name`, `models`, `crops`, `split`, `images`, `data`, `classes`, `top1`, `top1_low`, …
            ) -> str: # Markdown, which reads well in a terminal too
@@ -112,8 +118,10 @@ def compare(number, # 2, 3, 4 or 5
     pads = str.ljust, *[str.rjust] * 6
     show = lambda cells: '| ' + ' | '.join(f(c, w) for f, c, w in zip(pads, cells, wide)) + ' |'
     rule = '|' + '|'.join('-' * (w + 2) if i == 0 else '-' * (w + 1) + ':' for i, w in enumerate(wide)) + '|'
+    released = sorted({m for r in found for m in r['models'] if m.endswith('.released')})
     notes = [f'\\* {r.printed}: {r.erratum}.' for r in table.rows if r.erratum]
-    if found and split != table.split: notes.append('Ours are of all images: there was no blacklist.')
+    if found and split != table.split: notes.append('Ours are of all images: no blacklist names any of them.')
+    notes += unread(found) + [f"{m} is its authors' code, not the paper's figure." for m in released]
     for data, images, classes in sorted({(r['data'], r['images'], r['classes']) for r in found}):
         if (images, classes) not in ((50_000, 1000), (48_238, 1000)):
             notes.append(f'Ours are of {images:,} images of {classes:,} classes ({data}), not of all of ImageNet.')

@@ -29,7 +29,7 @@ from inception_repro.predict import predict
 from inception_repro.predictions import Predictions, load_predictions
 from inception_repro.recipe import preset
 from inception_repro.scores import Errors, ensemble, errors, ranks
-from inception_repro.validation import valid_images
+from inception_repro.validation import blacklisted, find_blacklist, valid_images
 
 root = Path(__file__).parents[1]
 
@@ -187,20 +187,40 @@ def test_blacklist_beside_the_images_gives_both_splits(ilsvrc, tmp_path, monkeyp
     rows = evaluate(tmp_path / 'inception_v4-0.safetensors', ilsvrc, bs=8, **kw)
     assert [(r['split'], r['images'], r['top1'], r['top5']) for r in rows] == [
         ('all', 8, 87.5, 62.5), ('non-blacklisted', 6, 100., pytest.approx(66.6667))]
+    kit = ilsvrc / 'ILSVRC2012_devkit_t12/data/ILSVRC2014_clsloc_validation_blacklist.txt'
+    for text, splits in ('9\n10\n', ['all']), ('36000', ['all']), ('8', ['all', 'non-blacklisted']):  # found there, it may name none
+        kit.write_text(text)
+        assert [r['split'] for r in evaluate(tmp_path / 'inception_v4-0.safetensors', ilsvrc, bs=8, **kw)] == splits
     other = tmp_path / 'list.txt'
     other.write_text('9\n10\n')
     with pytest.raises(ValueError, match='list.txt names none of the 8 images'):
         evaluate(tmp_path / 'inception_v4-0.safetensors', ilsvrc, blacklist=other, **kw)
-    other.write_text('')
-    with pytest.raises(ValueError, match='is no blacklist'):
-        evaluate(tmp_path / 'inception_v4-0.safetensors', ilsvrc, blacklist=other, **kw)
+    for bad in b'', b'\xff\xd8\xff\xe0', '\N{SUPERSCRIPT TWO}'.encode():
+        other.write_bytes(bad)
+        with pytest.raises(ValueError, match='list.txt is no blacklist'):
+            evaluate(tmp_path / 'inception_v4-0.safetensors', ilsvrc, blacklist=other, **kw)
+
+
+@pytest.mark.parametrize('home, kit', [('ILSVRC/Data/CLS-LOC', 'ILSVRC/devkit/data'), ('ilsvrc', 'ilsvrc/ILSVRC2014_devkit/data'),
+                                       ('ilsvrc/val', 'ILSVRC2014_devkit/data')])
+def test_blacklist_of_imagenet_only(home, kit, tmp_path):
+    "The kit may lie as in ILSVRC2015's archive; images of the same numbers from other sets are not on it"
+    names = ['ILSVRC2012_val_00000036.JPEG', 'val_36.JPEG', 'n01440764_36.JPEG']
+    folder, path = tmp_path / home.removesuffix('/val') / 'val/n01440764', tmp_path / kit / 'ILSVRC2015_clsloc_validation_blacklist.txt'
+    for o in folder, path.parent: o.mkdir(parents=True)
+    path.write_text('36\r\n')
+    for n in names: Image.new('RGB', (9, 9)).save(folder / n)
+    images = valid_images(tmp_path / home)
+    assert find_blacklist(images.root) == path
+    assert [Path(n).name for n, b in zip(images.names, blacklisted(images.names, path)) if b] == names[:1]
 
 
 def test_an_unreadable_image_is_wrong_counted_and_named(ilsvrc, tmp_path):
     right = ilsvrc / 'val/ILSVRC2012_val_00000005.JPEG'  # the only one that the network is right about
     before = errors(predict(Reads(), valid_images(ilsvrc), tmp_path / 'a', 1, 32, progress=False))
     right.write_bytes(right.read_bytes()[:200])
-    pred = predict(Reads(), images := valid_images(ilsvrc), tmp_path / 'b', 1, 32, progress=False)
+    with pytest.warns(UserWarning, match='1 of 8 images in .* are bad: val/ILSVRC2012_val_00000005.JPEG: '):
+        pred = predict(Reads(), images := valid_images(ilsvrc), tmp_path / 'b', 1, 32, progress=False)
     assert (before.wrong1, errors(pred).wrong1, errors(pred).wrong5, errors(pred).unreadable) == (7, 8, 6, 1)
     (i, why), = pred.reasons.items()
     assert pred.images[i].endswith('00000005.JPEG') and ('unreadable' in why or 'not an image' in why)
@@ -208,11 +228,41 @@ def test_an_unreadable_image_is_wrong_counted_and_named(ilsvrc, tmp_path):
     assert sum(disagreements(pred, pred)[0].values()) == 8 and plot_failures(pred) and show_images(images, [i], pred)
 
 
+def test_an_image_that_could_be_read_later(ilsvrc, tmp_path):
+    "Begun again, or gone on with before its row was written, it has no reason any more"
+    one, folder = ilsvrc / 'val/ILSVRC2012_val_00000005.JPEG', tmp_path / 'p'
+    good = one.read_bytes()
+    run = lambda **kw: predict(Reads(), valid_images(ilsvrc), folder, 1, 32, progress=False, bs=2, **kw)
+    before = run()
+    one.write_bytes(bytes(len(good)))
+    with pytest.warns(UserWarning, match='not an image'): assert run(fresh=True).reasons
+    one.write_bytes(good)
+    rows = (folder / 'probabilities.f16').read_bytes()
+    (folder / 'probabilities.f16').write_bytes(rows[:2 * 7 * 2])  # a kill after two images
+    for again in run(), run(fresh=True): assert again.reasons == {} and (again.p == before.p).all()
+
+
+def test_the_command_tells_of_images_that_could_not_be_read(shell, tmp_path, monkeypatch):
+    for c in 'abc':
+        for i in range(2):
+            (tmp_path / f'val/{c}').mkdir(parents=True, exist_ok=True)
+            Image.new('RGB', (80, 80), (90 * i, 9, 9)).save(tmp_path / f'val/{c}/{i}.png')
+    (tmp_path / 'val/b/1.png').write_bytes(b'')
+    monkeypatch.setattr(Candidate, 'build', lambda self, classes: Reads(classes))
+    save_file({'x': torch.zeros(1)}, tmp_path / 'inception_v4-0.safetensors')
+    with pytest.warns(UserWarning, match='1 of 6 images in .* are bad: val/b/1.png: not an image'):
+        code, out, err = shell('evaluate', str(tmp_path / 'inception_v4-0.safetensors'), '--data', str(tmp_path), '--table',
+                               '--device', 'cpu')
+    assert code == 0, err
+    assert out.count('1 image could not be read, and counts as errors.') == 2 and 'Table 2.' in out and 'top-1 error, %' in out
+
+
 def test_a_line_of_pixels_is_unreadable_for_144_crops(tmp_path):
     (tmp_path / 'val/a').mkdir(parents=True)
     Image.new('RGB', (201, 2)).save(tmp_path / 'val/a/line.png')
     Image.new('RGB', (200, 2)).save(tmp_path / 'val/a/strip.png')
-    pred = predict(Reads(1), valid_images(tmp_path), tmp_path / 'p', 144, 8, progress=False)
+    with pytest.warns(UserWarning, match='val/a/line.png: 201x2 pixels'):
+        pred = predict(Reads(1), valid_images(tmp_path), tmp_path / 'p', 144, 8, progress=False)
     assert pred.reasons == {0: '201x2 pixels: a side is more than 100 times the other'} and errors(pred).unreadable == 1
 
 
@@ -242,6 +292,17 @@ def test_weights_of_1001_classes_lose_the_background(tmp_path):
     x = torch.randn(2, 3, 75, 75)
     torch.testing.assert_close(small(x), big(x)[:, 1:])
     with pytest.raises(ValueError, match='has 1001 classes, the model 10'): replace(net, path=tmp_path / 'a.safetensors').build(10)
+
+
+def test_what_does_not_fit_is_said_before_anything_is_predicted(trained, tmp_path, monkeypatch):
+    build = Candidate.build
+    def other(self, classes):
+        if self.recipe.seed: raise ValueError('the second does not fit')
+        return build(self, classes)
+    monkeypatch.setattr(Candidate, 'build', other)
+    with pytest.raises(ValueError, match='the second does not fit'):
+        evaluate(trained / 'weights', runs=trained / 'runs', out=tmp_path / 'p', device='cpu', progress=False)
+    assert not (tmp_path / 'p').exists()
 
 
 # ensembles
@@ -381,6 +442,9 @@ def test_command_on_a_folder_of_weights(trained, shell):
     (['inception_v3', '--data', 'fractals'], 1, 'inception_v3 has 1000 classes, the images 20; give images of the same classes'),
     (['weights', '--runs', 'runs', '--crops', 'ten'], 1, "--crops takes numbers, such as 1,12,144, not 'ten'"),
     (['weights', '--runs', 'runs', '--data', 'nowhere'], 1, "'nowhere'"),
+    (['weights', '--runs', 'runs', '--data', str(root)], 1, 'the networks learnt fractals, which'),
+    (['weights'], 1, 'no record of the weights is beside them, give the folder of the runs, --runs'),
+    (['inception_v4.released', '--data', 'fractals'], 1, 'or --classes, their names'),
     (['--crops', '1'], 2, "Missing argument"),
 ])
 def test_mistakes_are_one_line(shell, args, code, words):
