@@ -19,7 +19,7 @@ from .net import ConvUnit, ResidualUnit
 # %% auto #0
 __all__ = ['Packed', 'FusedUnit', 'FusedResidual', 'fast', 'frozen']
 
-# %% ../nbs/09_fast.ipynb #f94adc0b
+# %% ../nbs/09_fast.ipynb #0b9e1104
 def _one_call(x, weight):
     "Whether oneDNN may do more than the convolution at once"
     if x.device.type != 'cpu' or torch.compiler.is_compiling() or torch.jit.is_tracing(): return False
@@ -33,7 +33,7 @@ class Packed(nn.Conv2d):
     "A convolution, and what follows it, in one call"
     def __init__(self, conv): # `Conv2d`, whose parameters it takes over
         super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-                         bias=conv.bias is not None, device='meta')
+                         conv.dilation, conv.groups, conv.bias is not None, device='meta')
         self.weight, self.bias, self.packed, self.of = conv.weight, conv.bias, None, None
 
     def __getstate__(self): return {**self.__dict__, 'packed': None, 'of': None}
