@@ -18,7 +18,7 @@ _all_ = ['replace']
 # %% auto #0
 __all__ = ['PRESETS', 'Recipe', 'network_of', 'preset', 'evaluation_steps', 'replace']
 
-# %% ../nbs/13_recipe.ipynb #e1234fd9
+# %% ../nbs/13_recipe.ipynb #543effa0
 @dataclass(frozen=True)
 class Recipe:
     "What a run depends on, beside the pixels themselves"
@@ -52,6 +52,7 @@ class Recipe:
     hue: float = 0. # Largest turn of the hue, of a full circle (released code: 0, or 0.2 in its slow mode)
     precision: str = 'float32' # Of both passes: 'float32' (a GPU's convolutions: TF32) or 'bf16'; weights are float32 (ours)
     channels_last: bool = True # Memory format of images and filters (ours)
+    merge: bool = False # Sibling 1×1 convolutions as one: the same steps but for rounding (ours)
     compile: bool = False # Pass the network through torch.compile (ours)
     seed: int = 0 # Names the initial weights, the order, the views and the dropout (ours)
 
@@ -61,7 +62,7 @@ class Recipe:
         if isinstance(self.evals, Real): object.__setattr__(self, 'evals', (self.evals,))
         _check(self)
 
-# %% ../nbs/13_recipe.ipynb #4e79cc89
+# %% ../nbs/13_recipe.ipynb #27414358
 _whole = lambda v: isinstance(v, int) and not isinstance(v, bool)
 _number = lambda v: isinstance(v, Real) and not isinstance(v, bool) and isfinite(v)
 
@@ -80,7 +81,7 @@ _RULES = {
     'hue': (lambda v: _number(v) and 0 <= v <= .5, 'a number from 0 to 0.5'),
     'optimizer': (lambda v: v in ('rmsprop_tf', 'adamw'), "'rmsprop_tf' or 'adamw'"),
     'precision': (lambda v: v in ('float32', 'bf16'), "'float32' or 'bf16'"),
-    'channels_last compile': (lambda v: isinstance(v, bool), 'True or False'),
+    'channels_last merge compile': (lambda v: isinstance(v, bool), 'True or False'),
     'dataset': (lambda v: isinstance(v, str) and v.strip('.') and not set(v) & set('/\\'),
                 'a plain name; where its images are is an argument of `fit`')}
 
