@@ -53,7 +53,7 @@ def compile_for_answers(net):
     "`torch.compile` with weights that will not change"
     return torch.compile(net, options=dict(freezing=True))
 
-# %% ../nbs/17_bench.ipynb #7211d5f2
+# %% ../nbs/17_bench.ipynb #a981fc65
 def learn(net, opt, average, x, y, bf16=False, clip=None):
     "A step: forward, backward, optimizer, running average"
     net.train()
@@ -77,26 +77,31 @@ def by_hand(net, x, y, bf16=False, opt=None):
     opt = opt or (lambda ps: torch.optim.RMSprop(ps, lr=.045, alpha=.9, eps=1., momentum=.9, weight_decay=4e-5))
     return learn(net, opt(net.parameters()), average, x, y, bf16, clip=2.)
 
-def ours(net, x, y, bf16=False, merge=True):
+def ours(net, x, y, bf16=False, merge=True, compiled=False):
     "A step as this package takes it"
     net = lay_flat((merge_1x1(net) if merge else net).to(memory_format=torch.channels_last))
     ema = RunningAverage(net)
     pairs = ema.pairs(net)
+    if compiled: net.compile()
     return learn(net, RMSPropTF(list(net.parameters()), clip=2.), lambda net: ema.update_parameters(net, pairs),
                  x.contiguous(memory_format=torch.channels_last), y, bf16)
 
-# %% ../nbs/17_bench.ipynb #4f48934f
+# %% ../nbs/17_bench.ipynb #9e681c93
 def training(value, # `Network`
              x, y, # Images and labels, on their device
              bf16=False, # Under bf16 autocast as well
+             compiled=False, # Compiled as well, which takes minutes
             ) -> dict: # Contenders
     "The ways to train a network"
     last = dict(memory_format=torch.channels_last)
     new = lambda: build(value).to(x.device)
     ways = {'by hand': lambda: by_hand(new(), x, y),
             'by hand, channels last': lambda: by_hand(new().to(**last), x.contiguous(**last), y),
-            'ours, unmerged': lambda: ours(new(), x, y, merge=False), 'ours': lambda: ours(new(), x, y)}
-    return ways | ({'ours bf16': lambda: ours(new(), x, y, True)} if bf16 else {})
+            'ours, unmerged': lambda: ours(new(), x, y, merge=False)}
+    for half in (False, True)[:1 + bf16]:
+        for c in (False, True)[:1 + compiled]:
+            ways['ours' + ' bf16' * half + ', compiled' * c] = lambda h=half, c=c: ours(new(), x, y, h, compiled=c)
+    return ways
 
 def bench(model='inception_v4', # Name of `list_models`
           train=False, # Training steps instead of answers
@@ -106,12 +111,12 @@ def bench(model='inception_v4', # Name of `list_models`
           device='cpu', # Where
           rounds=5, # Turns of each contender
           bf16=False, # In bf16 as well
-          compiled=False, # Compiled as well; answers only
+          compiled=False, # Compiled as well, which takes minutes
          ): # Rows for `table`
     "This package beside the same network as it is commonly run"
     if bs < 2 and train: raise ValueError(f'bs is {bs}; batch normalisation needs at least 2 images to train on')
     value, g = configure(model, width=width), torch.Generator().manual_seed(0)
     x, y = torch.randn(bs, 3, px, px, generator=g).to(device), torch.randint(1000, (bs,), generator=g).to(device)
-    if train: ways = training(value, x, y, bf16)
+    if train: ways = training(value, x, y, bf16, compiled)
     else: ways = answering(build(value).to(device).eval(), x, bf16, compiled)
     return race(ways, bs, rounds, device=device)
