@@ -3,7 +3,9 @@
 A peer that is not installed raises ImportError when its turn comes to prepare, and the table says so.
 """
 import copy
+from contextlib import suppress
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
@@ -12,10 +14,19 @@ from inception_repro.fold import seasoned
 from inception_repro.models import create_model
 from inception_repro.weights import convert
 
+PEERS = 'timm', 'torchvision', 'pytorchcv', 'onnxruntime', 'openvino', 'fastai'
 LAST = dict(memory_format=torch.channels_last)
 TIMM = {'inception_v3': 'inception_v3', 'inception_v4.released': 'inception_v4',
         'inception_resnet_v2.released': 'inception_resnet_v2'}
 CV = {'inception_v4.released': 'inceptionv4', 'inception_resnet_v2.released': 'inceptionresnetv2'}
+
+
+def versions():
+    "Of the peers that are installed"
+    found = {}
+    for name in PEERS:
+        with suppress(PackageNotFoundError): found[name] = version(name)
+    return found
 
 
 def timm_net(name, seed=0):
@@ -42,11 +53,13 @@ def torchvision_net(name, peer):
     return net.eval()
 
 
-def cv_net(name):
-    "pytorchcv's network, with weights of its own"
-    from pytorchcv.model_provider import get_model
+def cv_net(name, peer):
+    "pytorchcv's network with timm's weights, which come in the same order"
     if name not in CV: raise ValueError('not in pytorchcv')
-    return seasoned(get_model(CV[name]))
+    from pytorchcv.model_provider import get_model
+    net = get_model(CV[name])
+    net.load_state_dict(dict(zip(net.state_dict(), peer.state_dict().values(), strict=True)))
+    return net.eval()
 
 
 def onnx_file(net, x, folder):
@@ -81,7 +94,7 @@ def answering(name, peer, x, folder, bf16, compiled):
     ways = {'timm': lambda: answer(peer, x), 'timm, channels last': lambda: answer(channels_last(peer), last)}
     if compiled: ways['timm, compiled'] = lambda: answer(compile_for_answers(channels_last(peer)), last)
     ways |= {'torchvision': lambda: answer(torchvision_net(name, peer).to(x.device), x),
-             'pytorchcv (its own weights)': lambda: answer(cv_net(name).to(x.device), x)}
+             'pytorchcv': lambda: answer(cv_net(name, peer).to(x.device), x)}
     if x.device.type == 'cpu':
         ways |= {'ONNX Runtime': lambda: onnxruntime(peer, x, folder), 'OpenVINO': lambda: openvino(peer, x, 'f32')}
     if bf16:

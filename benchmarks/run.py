@@ -6,10 +6,12 @@
     python -m benchmarks.run --quick               the smallest sizes, one round: does it run?
 
 Each race prints a table of ratios, the first row being what the others are compared with, and is kept in
-benchmarks/records/NAME.json with versions and device. Peers that are not installed are left out, with a word.
-`pip install -e '.[bench]'` brings them.
+benchmarks/records/NAME-DEVICE.json with versions and device; README.md beside it has all tables. Peers that are not
+installed are left out, with a word: `pip install -e '.[bench]'` brings them. OMP_NUM_THREADS says with how many
+threads all of them compute on a CPU.
 """
 import argparse
+import platform
 import re
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks import peers
+from benchmarks.tables import RECORDS, write_tables
 from inception_repro import bench
 from inception_repro.data import load
 from inception_repro.fast import fast
@@ -45,7 +48,7 @@ def parse(args=None):
     p.add_argument('--workers', type=int, default=2, help='processes that decode images')
     p.add_argument('--quick', action='store_true', help='the smallest sizes, one round, no record')
     p.add_argument('--only', help='one contender of one race, by itself: its peak memory')
-    p.add_argument('--records', type=Path, default=Path(__file__).parent / 'records')
+    p.add_argument('--records', type=Path, default=RECORDS)
     o = p.parse_args(args)
     if o.quick: o.px, o.bs, o.rounds = [75], 2, 1
     return o
@@ -72,12 +75,8 @@ def train(o):
     "training steps: timm's network and optimizer, ours; at 299 px, and the demo's networks"
     x, y = labelled(o, o.bs, 75 if o.quick else 299)
     for name in o.models:
-        ways = peers.training(name, x, y, o.bf16, o.compiled)
-        value = configure(name)
-        new = partial(build, value)
-        ways['ours'] = lambda new=new: bench.ours(new().to(o.device), x, y)
-        if o.bf16: ways['ours bf16'] = lambda new=new: bench.ours(new().to(o.device), x, y, True)
-        yield f'train-{name}-{x.shape[-1]}px', ways, o.bs
+        ways, own = peers.training(name, x, y, o.bf16, o.compiled), bench.training(configure(name), x, y, o.bf16, o.compiled)
+        yield f'train-{name}-{x.shape[-1]}px', ways | {k: v for k, v in own.items() if k.split(',')[0] != 'by hand'}, o.bs
     x, y = labelled(o, o.bs if o.quick else 32, 75)
     for name in [n.split('.')[0] for n in o.models]:
         value = configure(name, num_classes=1000, width=1/16 if o.quick else .25)
@@ -85,7 +84,7 @@ def train(o):
         ways = {"unmerged, timm's optimizer": lambda new=new: peers.timm_step(new(), x, y, per_tensor=True),
                 "unmerged, timm's optimizer, channels last": lambda new=new: peers.timm_step(
                     new().to(**peers.LAST), x.contiguous(**peers.LAST), y, per_tensor=True)}
-        yield f'train-{name}-demo', ways | bench.training(value, x, y), len(x)
+        yield f'train-{name}-demo', ways | bench.training(value, x, y, compiled=o.compiled), len(x)
 
 
 def validation(o):
@@ -159,6 +158,13 @@ def peak():
     return int(re.search(r'VmHWM:\s+(\d+)', status.read_text())[1]) * 1024 if status.exists() else ''
 
 
+def processor():
+    "Its name, and the vector instructions that torch uses"
+    info = Path('/proc/cpuinfo')
+    name = re.search(r'^model name\s*: (.*)', info.read_text() if info.exists() else '', re.M)
+    return f'{name[1] if name else platform.processor()} ({torch.backends.cpu.get_cpu_capability()})'
+
+
 def main(args=None):
     o = parse(args)
     for kind, races in KINDS.items():
@@ -168,17 +174,20 @@ def main(args=None):
                 race_name, _, contender = o.only.partition(':')
                 if race_name == name:
                     step = ways[contender]()
-                    for _ in range(3): step()
+                    for _ in range(2): step()  # gradients and state are there in the second
                     print(peak())
                 continue
+            torch.compiler.reset()  # else it takes another race's sizes for the same network's, and compiles for any size
             rows = race(ways, images, o.rounds, turn=0 if o.quick else .5, device=o.device)
             if kind == 'train' and o.device == 'cpu':
-                for r in rows:
-                    if 'skipped' not in r: r['memory'] = alone(o, name, r['name'], kind)
+                for r in rows:  # a compiler's own memory says nothing about a step's
+                    if 'skipped' not in r and 'compiled' not in r['name']: r['memory'] = alone(o, name, r['name'], kind)
             threads = torch.get_num_threads()
             print(f'\n{name}, {o.device}, {threads} threads, {o.rounds} rounds\n\n{table(rows)}', flush=True)
-            settings = dict(images=images, rounds=o.rounds, workers=o.workers)
-            if not o.quick: write_bench(o.records / f'{name}-{o.device}.json', {name: rows}, o.device, **settings)
+            settings = dict(images=images, rounds=o.rounds, workers=o.workers, processor=processor(), versions=peers.versions())
+            if not o.quick:
+                write_bench(o.records / f'{name}-{o.device}.json', {name: rows}, o.device, **settings)
+                write_tables(o.records)
 
 
 if __name__ == '__main__': main()
