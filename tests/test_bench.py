@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from inception_repro.models import create_model
+
 root = Path(__file__).parents[1]
 sys.path.append(str(root))  # behind the package that is tested
 run = pytest.importorskip('benchmarks.run')
-from benchmarks import peers, tables  # noqa: E402
+from benchmarks import bf16, peers, tables  # noqa: E402
 
 TIMM = pytest.mark.skipif('timm' not in peers.versions(), reason='needs timm')
 
@@ -59,6 +61,23 @@ def test_each_race_compiles_for_its_own_size(tmp_path, monkeypatch):
     monkeypatch.setitem(run.KINDS, 'infer', fake)
     run.main(['--infer', '--quick', '--device', 'cpu'])
     assert sizes == [3, 4] and all(isinstance(n, int) for n in sizes)
+
+
+def test_what_fewer_digits_cost(tmp_path):
+    from PIL import Image
+    from safetensors.torch import save_file
+    g = torch.Generator().manual_seed(0)
+    for i in range(8):
+        path = tmp_path / f'images/val/{"ab"[i % 2]}/{i}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(torch.randint(256, (80, 90, 3), generator=g).to(torch.uint8).numpy()).save(path)
+    torch.manual_seed(0)
+    save_file(create_model('inception_resnet_v1', num_classes=2).state_dict(), tmp_path / 'inception_resnet_v1.safetensors')
+    bf16.main([str(tmp_path / 'inception_resnet_v1.safetensors'), '--data', str(tmp_path / 'images'), '--out', str(tmp_path / 'o.json')])
+    rows = {r['way']: r for r in json.loads((tmp_path / 'o.json').read_text())['networks']['inception_resnet_v1']}
+    assert rows['as built']['largest'] == 0 and rows['fast']['largest'] < 1e-5
+    assert rows['fast']['largest'] < rows['fast, bf16']['largest'] < .1
+    assert all(r['images'] == 8 and r['mean'] <= r['largest'] for r in rows.values())
 
 
 @TIMM
