@@ -20,8 +20,8 @@ from .speedup import _cell, _mid, _table, _times, speedup
 # %% auto #0
 __all__ = ['RATES', 'DECAY', 'study', 'run_study', 'read_study', 'best', 'rates_table', 'plot_rates', 'plot_best', 'write_rates']
 
-# %% ../nbs/17_rates.ipynb #70ab4638
-RATES = dict(rmsprop_tf=(.005, .015, .045, .135), # §4's rate, a third, a ninth and three times of it (ours)
+# %% ../nbs/17_rates.ipynb #d9b57853
+RATES = dict(rmsprop_tf=(.015, .045, .135, .405), # §4's rate, a third, three and nine times of it (ours)
              adamw=(.0005, .002, .008)) # (ours)
 DECAY = dict(rmsprop_tf={}, adamw=dict(wd=.05)) # (ours)
 
