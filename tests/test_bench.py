@@ -105,3 +105,10 @@ def test_memory_of_one_contender(monkeypatch):
     o = run.parse(['--train', '--quick', '--device', 'cpu', '--models', 'inception_v4.released'])
     found = run.alone(o, 'train-inception_v4-demo', 'ours', 'train')
     assert found is None and not Path('/proc/self/status').exists() or found > 2**27
+
+
+@pytest.mark.parametrize('device', ['cpu', 'meta'])
+def test_a_cpu_compiles_answers_only(device):
+    "Compiling a training step takes a CPU many minutes"
+    o = run.parse(['--train', '--quick', '--compiled', '--device', device])
+    assert all(any('compiled' in k for k in ways) == (device != 'cpu') for _, ways, _ in run.train(o))
