@@ -44,7 +44,7 @@ def parse(args=None):
     p.add_argument('--bs', type=int, default=8)
     p.add_argument('--rounds', type=int, default=7)
     p.add_argument('--bf16', action='store_true', help='in bf16 as well')
-    p.add_argument('--compiled', action='store_true', help='compiled as well, which takes minutes for each network')
+    p.add_argument('--compiled', action='store_true', help='compiled as well, minutes for each network; training on a GPU only')
     p.add_argument('--workers', type=int, default=2, help='processes that decode images')
     p.add_argument('--quick', action='store_true', help='the smallest sizes, one round, no record')
     p.add_argument('--only', help='one contender of one race, by itself: its peak memory')
@@ -73,9 +73,9 @@ def infer(o):
 
 def train(o):
     "training steps: timm's network and optimizer, ours; at 299 px, and the demo's networks"
-    x, y = labelled(o, o.bs, 75 if o.quick else 299)
+    (x, y), compiled = labelled(o, o.bs, 75 if o.quick else 299), o.compiled and o.device != 'cpu'
     for name in o.models:
-        ways, own = peers.training(name, x, y, o.bf16, o.compiled), bench.training(configure(name), x, y, o.bf16, o.compiled)
+        ways, own = peers.training(name, x, y, o.bf16, compiled), bench.training(configure(name), x, y, o.bf16, compiled)
         yield f'train-{name}-{x.shape[-1]}px', ways | {k: v for k, v in own.items() if k.split(',')[0] != 'by hand'}, o.bs
     x, y = labelled(o, o.bs if o.quick else 32, 75)
     for name in [n.split('.')[0] for n in o.models]:
@@ -84,7 +84,7 @@ def train(o):
         ways = {"unmerged, timm's optimizer": lambda new=new: peers.timm_step(new(), x, y, per_tensor=True),
                 "unmerged, timm's optimizer, channels last": lambda new=new: peers.timm_step(
                     new().to(**peers.LAST), x.contiguous(**peers.LAST), y, per_tensor=True)}
-        yield f'train-{name}-demo', ways | bench.training(value, x, y, compiled=o.compiled), len(x)
+        yield f'train-{name}-demo', ways | bench.training(value, x, y, compiled=compiled), len(x)
 
 
 def validation(o):

@@ -81,10 +81,9 @@ def test_what_fewer_digits_cost(tmp_path):
 
 
 @TIMM
-@pytest.mark.parametrize('half', [False, True])
-def test_answers_of_peers_are_ours(half):
+def test_answers_of_peers_are_ours():
     "At a size for which it takes seconds, every peer that is installed gives our logits"
-    o = run.parse(['--infer', '--quick', '--device', 'cpu', '--models', 'inception_resnet_v2.released'] + ['--bf16'] * half)
+    o = run.parse(['--infer', '--quick', '--device', 'cpu', '--models', 'inception_resnet_v2.released', '--bf16'])
     for _, ways, _ in run.infer(o): check(ways)
 
 
@@ -106,3 +105,10 @@ def test_memory_of_one_contender(monkeypatch):
     o = run.parse(['--train', '--quick', '--device', 'cpu', '--models', 'inception_v4.released'])
     found = run.alone(o, 'train-inception_v4-demo', 'ours', 'train')
     assert found is None and not Path('/proc/self/status').exists() or found > 2**27
+
+
+@pytest.mark.parametrize('device', ['cpu', 'meta'])
+def test_a_cpu_compiles_answers_only(device):
+    "Compiling a training step takes a CPU many minutes"
+    o = run.parse(['--train', '--quick', '--compiled', '--device', device])
+    assert all(any('compiled' in k for k in ways) == (device != 'cpu') for _, ways, _ in run.train(o))
