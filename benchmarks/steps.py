@@ -18,10 +18,10 @@ from inception_repro.reproduce import FOUR
 OUT = Path(__file__).parent / 'records' / 'steps.json'
 BESIDE = 'data', 'optimizer', 'average'
 
-def spread(values):
-    "Median and quartiles, milliseconds"
-    q = [1000 * o for o in quantiles(values, n=4, method='inclusive')]
-    return dict(median=round(1000 * median(values), 3), quartiles=[round(q[0], 3), round(q[2], 3)])
+def spread(values, digits=3):
+    "Median and quartiles"
+    low, _, high = quantiles(values, n=4, method='inclusive')
+    return dict(median=round(median(values), digits), quartiles=[round(low, digits), round(high, digits)])
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,6 +38,7 @@ def main():
         for m in FOUR: found[m].append(profile_step(preset(args.preset, m), data, args.device, args.steps))
     networks = {}
     for m, times in found.items():
+        times = [{k: 1000 * s for k, s in t.items()} for t in times]
         whole = [sum(t.values()) for t in times]
         share = [100 * sum(t[k] for k in BESIDE) / w for t, w in zip(times, whole)]
         networks[m] = dict({k: spread([t[k] for t in times]) for k in times[0]}, step=spread(whole), beside_percent=round(median(share), 2))

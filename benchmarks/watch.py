@@ -7,10 +7,11 @@ often as the experiment of §3.3 measures a run of 200 steps (there three blocks
 import argparse
 import json
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 
 import torch
 
+from benchmarks.steps import spread
 from inception_repro.bench import ours
 from inception_repro.net import build
 from inception_repro.probe import activity
@@ -50,8 +51,7 @@ def main():
     percent = {}
     for r in others:
         more = [100 * (b / a - 1) for a, b in zip(plain['seconds'], r['seconds'])]
-        q = quantiles(more, n=4, method='inclusive')
-        percent[r['name']] = dict(median=round(median(more), 2), quartiles=[round(q[0], 2), round(q[2], 2)])
+        percent[r['name']] = spread(more, 2)
         print(f"every {r['name']:>2} steps: {percent[r['name']]}")
     env = dict(environment(args.device), threads=args.threads)
     step = 1000 * median(plain['seconds']) / STEPS
