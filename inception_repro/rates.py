@@ -111,7 +111,7 @@ def rates_table(runs, # Folder of the records of a study
             'range. Times the epochs: how many times those of the residual network the pure one needs, the median over pairs of '
             'seeds, and their range. A best rate is the one of the lowest median among those tried, on these same images.')
 
-# %% ../nbs/17_rates.ipynb #16cb7d84
+# %% ../nbs/17_rates.ipynb #fdd0f663
 def _panel(ax, title):
     ax.set_title(title, size=10, color=_INK, loc='left')
     ax.grid(color=_GRID, lw=.8)
@@ -128,8 +128,9 @@ def _panels(found, draw, ylabel, to, **share):
         for ax, pair in zip(row, (small, large)):
             for m in pair: draw(ax, o, m)
             _panel(ax, dict(rmsprop_tf="TensorFlow's RMSProp", adamw='AdamW')[o])
-            ax.legend(frameon=False, fontsize=8.5, labelcolor=_INK, handlelength=3.4)
+            ax.legend(loc='upper right', frameon=False, fontsize=8.5, labelcolor=_INK, handlelength=3.4)
         row[0].set_ylabel(ylabel, color=_INK)
+    axs[0, 0].set(ylim=(-4, 128), yticks=range(0, 101, 20)) # the legend stands above every error
     if to: _write(fig, Path(to))
     return fig
 
