@@ -93,11 +93,12 @@ def _seeds(runs):
     same = len(set(words.values())) == 1
     return next(iter(words.values())) if same else '; '.join(f'{_label(m)} {w}' for m, w in words.items())
 
-# %% ../nbs/16_curves.ipynb #c0234d91
+# %% ../nbs/16_curves.ipynb #3c80a459
 def caption(runs, # `Run`s that may be compared, or the folder of their records
+            free=(), # Fields of the recipe that may differ and are not told, such as 'lr'
            ) -> str: # Dataset, image size, width, batch, epochs, weights, seeds, device
     "What was run, in words"
-    runs = _checked(runs)
+    runs = _checked(runs, free)
     lr, px, classes, pace = (_setting(runs, *o) for o in (['lr'], ['px', 'size'], ['classes'], ['compress']))
     say = lambda v: 'not recorded' if v is None else f'{v:g}' if isinstance(v, float) else v
     get = lambda *names: say(_setting(runs, *names))
@@ -107,7 +108,7 @@ def caption(runs, # `Run`s that may be compared, or the folder of their records
         f"Data: {runs[0].meta['dataset']}" + ", not the paper's ImageNet" * (not _imagenet(runs)),
         f'{classes} classes, ' * bool(classes) + (f'{px}×{px} pixels' if px else 'image size not recorded'),
         f"width {get('width')}, batch {get('bs', 'batch')}, {max(r['epoch'][-1] for r in runs):g} epochs",
-        *[rate] * bool(lr), 'averaged weights',
+        *[rate] * bool(lr and 'lr' not in free), 'averaged weights',
         _seeds(runs) + ', line the median, band the range' * several, ', '.join(_devices(runs))]) + '.'
 
 # %% ../nbs/16_curves.ipynb #ee3c947e
