@@ -71,14 +71,14 @@ def _of(runs, models):
         raise ValueError(f"no record of {', '.join(lacks)}; there are {there}: train the missing, or leave it out")
     return {m: [r for r in runs if r.meta['model'] == m] for m in models}
 
-# %% ../nbs/16_curves.ipynb #5189fcc7
+# %% ../nbs/16_curves.ipynb #1ede4ab1
 def _setting(runs, *names): # A field of the recipe, under the first of its names that is there; else None
     return next((v for n in names if (v := runs[0].meta['recipe'].get(n)) is not None), None)
 
 def _devices(runs):
     "Every device that any of the runs was on, a resumed one included; of a CPU, how much of it"
     envs = [e for r in runs for e in (r.meta, *r.meta['time'].get('resumed', ()))]
-    name = lambda device, threads=None, **_: f'{device} ({threads} threads)' if threads and 'cpu' in device else device
+    name = lambda device, threads=None, **_: f"{device} ({threads} thread{'s' * (threads > 1)})" if threads and 'cpu' in device else device
     return sorted({name(**e['environment']) for e in envs})
 
 def _label(model): return model.replace('_', '-') # the paper's legends

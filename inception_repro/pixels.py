@@ -18,7 +18,12 @@ from PIL import Image, UnidentifiedImageError
 # %% auto #0
 __all__ = ['decode', 'read', 'report', 'digest', 'cached']
 
-# %% ../nbs/11_pixels.ipynb #b824357e
+# %% ../nbs/11_pixels.ipynb #33a88d78
+def _rgb(image):
+    "An opened image in red, green and blue"
+    deep = image.mode.startswith('I')  # 16 bits, which Pillow would cut off at 255
+    return (image.point(lambda v: v * (1 / 257) + 0) if deep else image).convert('RGB')
+
 def decode(path, # An image in any format and mode that Pillow reads
            size, # Side of the result, pixels
            box=lambda aspect: (0., 0., 1., 1.), # Top, left, height, width to take, as fractions, given the aspect
@@ -29,7 +34,7 @@ def decode(path, # An image in any format and mode that Pillow reads
         top, left, h, w = box(wh[0] / wh[1])
         im.draft(None, (int(2 * size / w), int(2 * size / h)))  # a large JPEG is decoded at half or quarter size
         x, y = im.size
-        im = im.convert('RGB').resize((size, size), Image.Resampling.BILINEAR,
+        im = _rgb(im).resize((size, size), Image.Resampling.BILINEAR,
                                       box=(left * x, top * y, min(1., left + w) * x, min(1., top + h) * y))
         return np.asarray(im).transpose(2, 0, 1), wh
 

@@ -132,7 +132,7 @@ def _table(rows, heads):
     lines = [heads.values(), ['---'] * len(heads), *([_cell(r[k]) for k in heads] for r in rows)]
     return '\n'.join(f"| {' | '.join(o)} |" for o in lines)
 
-# %% ../nbs/16_speedup.ipynb #6fd61b68
+# %% ../nbs/16_speedup.ipynb #7590a241
 _HEADS = dict(
     network='network', parameters='parameters', gmacs='GMACs',
     **{f'top{k}_{o}': f'top-{k} {o} %' for k in (1, 5) for o in ('final', 'best')},
@@ -142,7 +142,7 @@ def _speed_row(s): # A `Speedup`
     return {'pure': _label(s.pure), 'residual': _label(s.residual), 'error': _top(s.metric),
             'in': dict(epoch='epochs').get(s.by, s.by), 'times': _times(*s.ratio), 'pairs of seeds': s.pairs,
             'lowest and highest pair': '–' if s.pairs == 1 else _times(*s.span),
-            'errors both reach': '{:.1f}–{:.1f} %'.format(*s.errors) if s.errors else 'none'}
+            'errors compared': '{:.1f}–{:.1f} %'.format(*s.errors) if s.errors else 'none'}
 
 @dataclass(frozen=True)
 class Summary:
@@ -155,7 +155,8 @@ class Summary:
     def _repr_markdown_(self):
         parts = [_table(self.rows, _HEADS)]
         if faster := [_speed_row(s) for s in self.speedups]:
-            parts += ['How many times the epochs, or the seconds, of the residual network the pure one needs for the '
+            what = ', or the seconds,' * any(s.by == 'seconds' for s in self.speedups)
+            parts += [f'How many times the epochs{what} of the residual network the pure one needs for the '
                       'same error, the median over pairs of seeds:', _table(faster, {k: k for k in faster[0]})]
         return '\n\n'.join([*parts, *[self.note] * bool(self.note), self.caption]) + '\n'
 

@@ -190,6 +190,12 @@ def test_every_mode_and_format_becomes_rgb(root, mode, suffix):
     assert mode not in ('L', '1', 'LA') or (data.train.x[3] == data.train.x[3, :1]).all()
 
 
+def test_sixteen_bits_are_not_cut_off(root):
+    Image.fromarray(np.linspace(0, 65535, 64, dtype=np.uint16).reshape(1, 64).repeat(64, 0)).save(root / 'train/a/z.png')
+    x = quiet(root, size=64).train.x[3]
+    assert x.float().mean() == pytest.approx(127.5, abs=2) and x.unique().numel() > 60
+
+
 def test_hidden_files_do_not_count(root):
     (root / 'train/.DS_Store').write_text('x')
     (root / 'train/a/.DS_Store').write_text('x')
