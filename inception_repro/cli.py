@@ -195,7 +195,7 @@ def evaluate(networks: Annotated[list[str], typer.Argument(help='Names with publ
                average=average, bs=bs, precision=precision, fresh=fresh)
     print('\n\n'.join([listing(rows), *([show_tables(rows)] * table)]))
 
-# %% ../nbs/18_cli.ipynb #38c19557
+# %% ../nbs/18_cli.ipynb #25bbe795
 @app.command()
 def plan(preset: _Preset = 'paper',
          device: _Device = None,
@@ -209,7 +209,8 @@ def plan(preset: _Preset = 'paper',
     print(f"{'network':20} {'epochs':>6} {'images':>13} {'steps':>11} {'exaFLOPs':>9} {'images/s':>9} {'hours':>9} {'on 8':>8}")
     for r in rows: print(f"{r['model']:20} {r['epochs']:>6} {r['images']:>13,} {r['steps']:>11,} {r['exaflops']:>9.3g} "
                          f"{r['images_per_second']:>9.3g} {r['hours']:>9.3g} {r['hours'] / 8:>8.2g}")
-    print('hours on one such device, of training alone: evaluation, and decoding where images stay files, come on top; '
+    how = 'compiled' if rows[0]['compiled'] else 'not compiled'
+    print(f'hours on one such device, {how}, of training alone: evaluation, and decoding where images stay files, come on top; '
           'on 8 as if all of them were kept as busy')
 
 # %% ../nbs/18_cli.ipynb #19b80c6b

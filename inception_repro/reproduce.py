@@ -197,7 +197,7 @@ def _images_per_second(r, classes, device, bs, steps):
     parts = max(1, r.replicas * n // r.bs) # as large as the recipe's
     return n / sum(profile_step(replace(r, bs=n // parts * parts, replicas=parts, classes=None), data, device, steps, 2).values())
 
-# %% ../nbs/17_reproduce.ipynb #c6bba096
+# %% ../nbs/17_reproduce.ipynb #51fda45b
 def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
          device=None, # By default a GPU where there is one
          bs=None, # Largest batch that is timed; 8 on a CPU, the recipe's on a GPU, unless given
@@ -205,11 +205,12 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
          models=FOUR, # Names of `list_models`
          say=lambda *_: None, # Told the name of each network before it is timed
          **changes, # Other fields of `Recipe`
-        ) -> list: # Of a dict each: model, epochs, images, steps, exaflops, images_per_second, hours
+        ) -> list: # Of a dict each: model, epochs, images, steps, exaflops, compiled, images_per_second, hours
     "What training would take, from a short timing on this machine"
     import torch
     device = str(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     todo = [(r, *_extent(r)) for r in recipes(preset, models=models, **changes)]
+    if device == 'cpu': todo = [(replace(r, compile=False), *rest) for r, *rest in todo] # minutes, for seconds of timing
     rows = []
     for r, classes, n in todo:
         say(r.model)
@@ -217,5 +218,6 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
         rate, seen = _images_per_second(r, classes, device, bs_, steps), n // r.bs * r.bs * r.epochs
         net = network_of(r, classes)
         rows.append(dict(model=r.model, epochs=r.epochs, images=seen, steps=n // r.bs * r.epochs, parameters=params(net),
-                         exaflops=6 * macs(net, (r.px, r.px, 3)) * seen / 1e18, images_per_second=rate, hours=seen / rate / 3600))
+                         exaflops=6 * macs(net, (r.px, r.px, 3)) * seen / 1e18, compiled=r.compile, images_per_second=rate,
+                         hours=seen / rate / 3600))
     return rows

@@ -133,3 +133,22 @@ def test_committed_curves_are_their_records(dataset, tmp_path):
     assert (tmp_path / 'summary.md').read_text() == (root / 'figures' / dataset / 'summary.md').read_text()
     for p in tmp_path.glob('*.svg'):
         if matplotlib.__version__ == pinned: assert p.read_bytes() == (root / 'figures' / dataset / p.name).read_bytes(), p.name
+
+
+@pytest.mark.parametrize('device, how', [('cpu', ', not compiled,'), ('cuda', ', compiled,')])
+def test_plan_compiles_on_a_gpu_only(device, how, monkeypatch, capsys):
+    from inception_repro import cli, learner
+    asked = []
+    monkeypatch.setattr(learner, 'profile_step', lambda r, *_: asked.append(r.compile) or dict(forward=1.))
+    for preset in 'paper', 'tiny':
+        cli.plan(preset, device, bs=2)
+        assert how in capsys.readouterr().out
+    assert asked == [device == 'cuda'] * 8
+
+
+def test_plan_of_the_paper_on_a_cpu_does_not_compile(monkeypatch):
+    import torch
+    from inception_repro.reproduce import plan
+    monkeypatch.delattr(torch.nn.Module, 'compile')
+    row, = plan('paper', 'cpu', bs=2, steps=1, models=['inception_resnet_v1'], width=1/16, px=75, stored=75)
+    assert row['images_per_second'] > 0
