@@ -46,12 +46,15 @@ class Candidate:
                 if self.recipe: raise
                 raise ValueError(f'{e}; no record of it is beside it, give the folder of the runs') from None
 
-# %% ../nbs/14_candidates.ipynb #621d906c
+# %% ../nbs/14_candidates.ipynb #6db1f72f
 def _record(path, runs):
     "The recipe of a file of weights, and the last top-1 error of its run; None where there is no record"
-    stem = path.with_suffix('.json').name
-    places = [path.with_name(stem), *(sorted(Path(runs).glob(f'**/{stem}')) if runs else ())]
-    if not (found := list({p.resolve(): p for p in places if p.is_file()}.values())): return None, None
+    name = path.with_suffix('.json').name
+    found = [p for p in (path.with_name(name), *([Path(runs, path.parent.name, name)] if runs else ())) if p.is_file()][:1]
+    if not found and runs:
+        deep = sorted(Path(runs).glob(f'**/{name}'), key=lambda p: (len(p.parts), p))
+        found = [p for p in deep if len(p.parts) == len(deep[0].parts)]
+    if not found: return None, None
     if len(found) > 1:
         raise ValueError(f'{path.name} has records in {found[0].parent} and {found[1].parent}; give one of these')
     run = read_run(found[0].with_suffix('.csv'))
@@ -59,7 +62,15 @@ def _record(path, runs):
     recipe = Recipe(**{k: v for k, v in run.meta['recipe'].items() if k in known})
     return recipe, run.rows[-1]['top1'] if run.rows else None
 
-# %% ../nbs/14_candidates.ipynb #2dc93c42
+# %% ../nbs/14_candidates.ipynb #a5ac451e
+def _files(folder):
+    "The files of weights in a folder, or in the one folder in it that has some"
+    if files := sorted(folder.glob('*.safetensors')): return files
+    if not (files := sorted(folder.glob('*/*.safetensors'))): raise ValueError(f'no .safetensors in the folder {folder}')
+    if len(within := sorted({str(f.parent) for f in files})) > 1:
+        raise ValueError(f"{folder} has weights in {' and '.join(within)}; give one of these")
+    return files
+
 def candidates(what, # Names with public weights, files of weights, folders of such files
                runs=None, # Folder of the records, where they are not beside the weights
               ) -> list: # Of `Candidate`s. Raises `ValueError` for what is none of these
@@ -67,10 +78,7 @@ def candidates(what, # Names with public weights, files of weights, folders of s
     found = []
     for o in map(str, [what] if isinstance(what, (str, Path)) else what):
         if o in public_weights: found.append(Candidate(o, o))
-        elif Path(o).is_dir():
-            files = sorted(Path(o).glob('*.safetensors'))
-            if not files: raise ValueError(f'no .safetensors in the folder {o}')
-            found += [_candidate(f, runs) for f in files]
+        elif Path(o).is_dir(): found += [_candidate(f, runs) for f in _files(Path(o))]
         elif Path(o).is_file(): found.append(_candidate(Path(o), runs))
         else:
             raise ValueError(f"{o!r} is no file or folder of weights, nor a network with public weights, "

@@ -100,7 +100,7 @@ def _source(data, preset):
     else: name, source = Path(data).resolve().name if own in NAMES else own, data # a folder is not the built-in images
     return {} if name == own else dict(dataset=name, classes=None, per_class=None, valid_per_class=None), source
 
-# %% ../nbs/18_cli.ipynb #15f093c3
+# %% ../nbs/18_cli.ipynb #37ce4f9c
 @app.command()
 def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inception-repro models`.')],
           data: _Data = None,
@@ -113,7 +113,7 @@ def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
           bs: Annotated[int, typer.Option(help='Images a step.')] = None,
           device: _Device = None,
           out: _Runs = Path('runs'),
-          weights: Annotated[Path, typer.Option(help='File for the averaged weights, .safetensors.')] = None,
+          weights: Annotated[Path, typer.Option(help='File for the averaged weights; `evaluate` knows MODEL-SEED.safetensors.')] = None,
           minutes: _Minutes = None,
           fresh: Annotated[bool, typer.Option(help='Start again, whatever is there.')] = False,
           settings: _Set = None):
@@ -126,7 +126,7 @@ def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
     run = fit(recipe, out, source, device, fresh=fresh, save_weights=weights, until=_until(minutes))
     print(f"{run.path}: top-1 error {run['top1'][-1]:.1f} %, top-5 error {run['top5'][-1]:.1f} %")
 
-# %% ../nbs/18_cli.ipynb #8c6c90c1
+# %% ../nbs/18_cli.ipynb #79cce2fe
 @app.command()
 def reproduce(preset: _Preset = 'demo',
               seeds: Annotated[int, typer.Option(help='So many seeds of each network.')] = 1,
@@ -135,7 +135,7 @@ def reproduce(preset: _Preset = 'demo',
               runs: Annotated[Path, typer.Option(help='Folder of the records; OUT/runs unless given.')] = None,
               device: _Device = None,
               jobs: Annotated[int, typer.Option(help='Runs at a time: one a core on a CPU, one on a GPU.')] = None,
-              weights: Annotated[Path, typer.Option(help='Folder for the averaged weights, .safetensors.')] = None,
+              weights: Annotated[Path, typer.Option(help='Folder for the averaged weights, DATASET/MODEL-SEED.safetensors.')] = None,
               minutes: _Minutes = None,
               workers: Annotated[int, typer.Option(help='Processes that decode, where images stay files.')] = 2,
               fresh: Annotated[bool, typer.Option(help='Start again, whatever is there.')] = False,
@@ -167,14 +167,14 @@ def figures(runs: Annotated[Path, typer.Argument(help="Folder of one dataset's r
     from inception_repro.speedup import write_summary
     for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
 
-# %% ../nbs/18_cli.ipynb #03eb6b4c
+# %% ../nbs/18_cli.ipynb #d9875760
 def _crops(text):
     "Ways to crop from `1,12,144`"
     try: return [int(o) for o in text.split(',')]
     except ValueError: raise ValueError(f'--crops takes numbers, such as 1,12,144, not {text!r}') from None
 
 @app.command()
-def evaluate(networks: Annotated[list[str], typer.Argument(help='Names with public weights, files or folders of weights.')],
+def evaluate(networks: Annotated[list[str], typer.Argument(help='Names with public weights; files named MODEL-SEED.safetensors; folders.')],
              data: Annotated[str, typer.Option(help='A folder with val/ in it, or of validation images.')] = None,
              crops: Annotated[str, typer.Option(help='Any of 1,12,144.')] = '1',
              table: Annotated[bool, typer.Option(help="Ours beside the paper's tables.")] = False,

@@ -5,6 +5,7 @@ Not in the notebooks: many odd images, a development kit made for the purpose, a
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -434,6 +435,43 @@ def test_command_on_a_folder_of_weights(trained, shell):
     assert (trained / 'evaluation.json').stat().st_size < 10_000 and record['environment']['device'].startswith('cpu')
     preds = [load_predictions(trained / f'predictions/inception_resnet_v2-{i}-12') for i in (0, 1)]
     assert record['results'][-1]['top1'] == round(errors(ensemble(preds)).top1, 4)
+
+
+def moved(trained, tmp_path, *places):
+    "Copies of the first run's record, in folders"
+    for p in places:
+        (tmp_path / p).mkdir(parents=True)
+        for kind in 'csv', 'json': shutil.copy(trained / f'runs/fractals/inception_resnet_v2-0.{kind}', tmp_path / p)
+
+
+def test_weights_in_folders_of_datasets(trained, shell, tmp_path):
+    "As `reproduce --weights` leaves them, with the records of `rates` beside the run's"
+    shutil.copytree(trained / 'weights', tmp_path / 'weights/fractals')
+    shutil.copytree(trained / 'runs', tmp_path / 'runs')
+    moved(trained, tmp_path, 'runs/rates/adamw-0.001/fractals')
+    code, out, err = shell('evaluate', str(tmp_path / 'weights'), '--runs', str(tmp_path / 'runs'), '--out', str(tmp_path / 'p'),
+                           '--device', 'cpu')
+    assert code == 0 and 'ensemble of 2' in out, err
+    shutil.copytree(trained / 'weights', tmp_path / 'weights/photos')
+    with pytest.raises(ValueError, match='weights/fractals and .*weights/photos; give one of these'): candidates(tmp_path / 'weights')
+
+
+@pytest.mark.parametrize('weights, places, words', [
+    ('fractals', ['fractals', 'photos'], None), ('.', ['fractals', 'rates/adamw-0.001/fractals'], None), ('.', ['.', 'fractals'], None),
+    ('photos', ['rates/adamw-0.001/fractals'], None), ('.', ['fractals', 'photos'], 'has records in .*fractals and .*photos; give'),
+    ('.', ['rates/a/fractals', 'rates/b/fractals'], 'has records in'), ('photos', ['fractals', 'others'], 'has records in')])
+def test_which_record_is_meant(weights, places, words, trained, tmp_path):
+    "The first of the places, unless there are words against it"
+    moved(trained, tmp_path, *(f'runs/{p}' for p in places))
+    for p in places[1:]:
+        f = tmp_path / f'runs/{p}/inception_resnet_v2-0.json'
+        f.write_text(f.read_text().replace('"seed": 0', '"seed": 7'))
+    file = tmp_path / 'weights' / weights / 'inception_resnet_v2-0.safetensors'
+    file.parent.mkdir(parents=True)
+    shutil.copy(trained / 'weights' / file.name, file)
+    if words:
+        with pytest.raises(ValueError, match=words): candidates(file, tmp_path / 'runs')
+    else: assert candidates(file, tmp_path / 'runs')[0].recipe.seed == 0
 
 
 @pytest.mark.parametrize('args, code, words', [
