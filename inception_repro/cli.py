@@ -70,7 +70,7 @@ def models(pattern: Annotated[str, typer.Argument(help="Shell pattern, such as '
     print(f"{'network':{width}}  {'parameters':>11}  {'GMACs':>6}  public weights")
     for n in names: print(f"{n:{width}}  {params(networks[n]):>11,}  {macs(networks[n]) / 1e9:>6.2f}  {public_weights.get(n, '–')}")
 
-# %% ../nbs/18_cli.ipynb #e9373a56
+# %% ../nbs/18_cli.ipynb #62e831ce
 def _changes(settings, **named):
     "Recipe fields from `field=value` texts, and those of `named` that are given"
     from ast import literal_eval
@@ -86,6 +86,7 @@ _Data = Annotated[str, typer.Option(help="A folder with train/ and val/, or a na
 _Set = Annotated[list[str], typer.Option('--set', help='A field of the recipe, field=value; may be repeated.')]
 _Device = Annotated[str, typer.Option(help='cpu, cuda, cuda:1; a GPU where there is one.')]
 _Runs = Annotated[Path, typer.Option(help='Folder of the records.')]
+_Workers = Annotated[int, typer.Option(help='Processes that decode, where images stay files.')]
 _Minutes = Annotated[float, typer.Option(help='Stop after so many minutes; the same command goes on (exit code 75).')]
 
 def _until(minutes): return None if minutes is None else time.time() + 60 * minutes
@@ -100,7 +101,7 @@ def _source(data, preset):
     else: name, source = Path(data).resolve().name if own in NAMES else own, data # a folder is not the built-in images
     return {} if name == own else dict(dataset=name, classes=None, per_class=None, valid_per_class=None), source
 
-# %% ../nbs/18_cli.ipynb #37ce4f9c
+# %% ../nbs/18_cli.ipynb #cb709437
 @app.command()
 def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inception-repro models`.')],
           data: _Data = None,
@@ -115,6 +116,7 @@ def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
           out: _Runs = Path('runs'),
           weights: Annotated[Path, typer.Option(help='File for the averaged weights; `evaluate` knows MODEL-SEED.safetensors.')] = None,
           minutes: _Minutes = None,
+          workers: _Workers = 2,
           fresh: Annotated[bool, typer.Option(help='Start again, whatever is there.')] = False,
           settings: _Set = None):
     "Train one network. The same command goes on with a run that was interrupted."
@@ -123,10 +125,10 @@ def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
     changes |= _changes(settings, epochs=epochs, seed=seed, lr=lr, width=width, px=size, bs=bs)
     recipe = make(preset, model, **changes)
     from inception_repro.train import fit
-    run = fit(recipe, out, source, device, fresh=fresh, save_weights=weights, until=_until(minutes))
+    run = fit(recipe, out, source, device, fresh=fresh, save_weights=weights, until=_until(minutes), workers=workers)
     print(f"{run.path}: top-1 error {run['top1'][-1]:.1f} %, top-5 error {run['top5'][-1]:.1f} %")
 
-# %% ../nbs/18_cli.ipynb #79cce2fe
+# %% ../nbs/18_cli.ipynb #040bfe40
 @app.command()
 def reproduce(preset: _Preset = 'demo',
               seeds: Annotated[int, typer.Option(help='So many seeds of each network.')] = 1,
@@ -137,7 +139,7 @@ def reproduce(preset: _Preset = 'demo',
               jobs: Annotated[int, typer.Option(help='Runs at a time: one a core on a CPU, one on a GPU.')] = None,
               weights: Annotated[Path, typer.Option(help='Folder for the averaged weights, DATASET/MODEL-SEED.safetensors.')] = None,
               minutes: _Minutes = None,
-              workers: Annotated[int, typer.Option(help='Processes that decode, where images stay files.')] = 2,
+              workers: _Workers = 2,
               fresh: Annotated[bool, typer.Option(help='Start again, whatever is there.')] = False,
               settings: _Set = None):
     "Train the four networks, draw Figures 21 to 26, write the summary. What is finished is not trained again."

@@ -76,6 +76,18 @@ def test_train_then_again(tmp_path):
     assert code == 1 and 'lr: 0.045 -> 0.01' in err
 
 
+def test_train_passes_workers_on(monkeypatch):
+    from inception_repro import cli, train
+    from typer.testing import CliRunner
+    asked = []
+    def fit(*_, workers, **__):
+        asked.append(workers)
+        raise ValueError('enough')
+    monkeypatch.setattr(train, 'fit', fit)
+    for options in [], ['--workers', '5']: CliRunner().invoke(cli.app, ['train', 'inception_v4', *options])
+    assert asked == [2, 5]
+
+
 def test_reproduce_and_figures(tmp_path):
     "Runs that are given too little time stop; the same command with more of it ends them and draws"
     args = ['reproduce', '--out', tmp_path / 'o', '--device', 'cpu', *tiny]
