@@ -5,9 +5,11 @@ Not in a notebook: it starts processes, and redraws all twenty figures.
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,49 @@ def test_side_by_side_is_one_by_one(tmp_path):
         b = train_all(rs, tmp_path / 'b', jobs=1, device='cpu', progress=False)
     finally: torch.set_num_threads(threads)
     assert [compare(p, q) for p, q in zip(a, b)] == ['', '']
+
+
+def test_stopped_and_killed_it_goes_on(tmp_path):
+    "Ctrl-C, then a kill of the command alone: no process is left, and the runs can be ended as if nothing had been"
+    import torch
+    from inception_repro.records import compare, read_run
+    from inception_repro.reproduce import recipes, train_all
+    pair = ['inception_v3', 'inception_resnet_v1']
+    changes = dict(classes=3, per_class=11, valid_per_class=4, bs=8, width=1/16, epochs=16, evals=1/2)
+    code = f"""from functools import partial
+from inception_repro import cli, reproduce
+reproduce.reproduce = partial(reproduce.reproduce, models={pair})
+cli.main()"""
+    args = ['reproduce', '--out', tmp_path / 'o', '--device', 'cpu', '--jobs', '2']
+    args += [o for k, v in changes.items() for o in ('--set', f'{k}={v}')]
+
+    def step(): return max((int(f.stem) for f in tmp_path.glob('o/runs/fractals/checkpoints/*/*.pt')), default=0)
+
+    def command(stop):
+        "Stop it once it has gone on; its exit code, and its errors to the end: until no process is left that could write"
+        before, deadline = step(), time.monotonic() + 120
+        with subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True, start_new_session=True) as p:
+            try:
+                while step() <= before:
+                    assert p.poll() is None and time.monotonic() < deadline
+                    time.sleep(.02)
+                stop(p)
+                err = p.communicate(timeout=60)[1]
+                return p.returncode, err
+            finally:
+                with suppress(ProcessLookupError): os.killpg(p.pid, signal.SIGKILL)
+
+    found, err = command(lambda p: os.killpg(p.pid, signal.SIGINT))  # as a terminal does
+    assert found == 130 and 'stopped; the same command goes on' in err and 'Traceback' not in err
+    assert command(lambda p: p.kill())[0] == -signal.SIGKILL
+    threads, todo = torch.get_num_threads(), recipes('demo', models=pair, **changes)
+    try:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
+        again, whole = (train_all(todo, tmp_path / o, jobs=1, device='cpu', progress=False) for o in ('o/runs', 'whole'))
+    finally: torch.set_num_threads(threads)
+    assert any(read_run(p).meta['time']['resumed'] for p in again)
+    assert [compare(p, q) for p, q in zip(again, whole)] == ['', '']
 
 
 def test_an_error_in_one_run_stops_all(tmp_path):
