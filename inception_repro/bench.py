@@ -23,7 +23,7 @@ from .race import race
 # %% auto #0
 __all__ = ['answer', 'answering', 'compile_for_answers', 'learn', 'by_hand', 'ours', 'training', 'bench']
 
-# %% ../nbs/17_bench.ipynb #a0cf230f
+# %% ../nbs/17_bench.ipynb #f2689317
 def answer(net, x, cast=None):
     "A step: logits of images"
     def step():
@@ -42,8 +42,11 @@ def answering(net, # A network on its device; it stays as it is
     plain = {'as built': lambda: answer(copy.deepcopy(net).eval(), x),
              'channels last': lambda: answer(copy.deepcopy(net).eval().to(**last), x.to(**last))}
     ways = {'fast': lambda: answer(quick(torch.float32), x.to(**last))}
-    if x.device.type == 'cpu': ways['frozen'] = lambda: answer(frozen(net, x), x.to(**last))
     if bf16: ways['fast bf16'] = lambda: answer(quick(half), x.to(half, **last))
+    if x.device.type == 'cpu':
+        once = lambda dtype: answer(frozen(net, x, dtype), x.to(dtype, **last))
+        ways['frozen'] = lambda: once(torch.float32)
+        if bf16: ways['frozen bf16'] = lambda: once(half)
     if compiled:
         ways |= {'fast, compiled': lambda: answer(compile_for_answers(quick(torch.float32)), x.to(**last))}
         if bf16: ways['fast bf16, compiled'] = lambda: answer(compile_for_answers(quick(half)), x.to(half, **last))

@@ -104,14 +104,16 @@ def fast(net, # A module of `build` or `create_model`
         for name, m in list(owner.named_children()): owner.add_module(name, _handed(m))
     return root[0]
 
-# %% ../nbs/09_fast.ipynb #bc4ed660
+# %% ../nbs/09_fast.ipynb #0d6f202e
 @torch.no_grad()
 def frozen(net, # `Net` on a CPU, in float32
            x, # Images of the size, and as many, as will come
+           dtype=torch.float32, # Of the weights and logits; bfloat16 where the processor has it, at a cost in accuracy
           ): # A function of such images that gives their logits
     "The folded network as one program of oneDNN's"
-    net = fold_scale(fold_bn(copy.deepcopy(net).eval())).requires_grad_(False).to(memory_format=torch.channels_last)
-    ready = lambda images: images.contiguous(memory_format=torch.channels_last)
+    kind = dict(dtype=dtype, memory_format=torch.channels_last)
+    net = fold_scale(fold_bn(copy.deepcopy(net).eval())).requires_grad_(False).to(**kind)
+    ready = lambda images: images.to(**kind)
     x, before = ready(x), torch.jit.onednn_fusion_enabled()
     torch.jit.enable_onednn_fusion(True)
     try:

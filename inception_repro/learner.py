@@ -144,7 +144,7 @@ def _optimizer(recipe):
         return opt
     return adamw
 
-# %% ../nbs/13_learner.ipynb #639da7b6
+# %% ../nbs/13_learner.ipynb #d9f5d143
 def learner(recipe, # `Recipe`
             data, # `Data`
             device='cpu', # Where to train
@@ -167,7 +167,7 @@ def learner(recipe, # `Recipe`
     if r.replicas > 1: cbs.append(Replicas(r.replicas))
     learn = Learner(dls, model, loss, _optimizer(r), r.lr, cbs=cbs, default_cbs=False)
     learn.create_opt()
-    if r.compile: model.compile()
+    if r.compile and device.type != 'cpu': model.compile()
     return learn
 
 # %% ../nbs/13_learner.ipynb #121b913d

@@ -18,7 +18,7 @@ _all_ = ['replace']
 # %% auto #0
 __all__ = ['PRESETS', 'Recipe', 'network_of', 'preset', 'evaluation_steps', 'replace']
 
-# %% ../nbs/13_recipe.ipynb #543effa0
+# %% ../nbs/13_recipe.ipynb #6da35073
 @dataclass(frozen=True)
 class Recipe:
     "What a run depends on, beside the pixels themselves"
@@ -53,7 +53,7 @@ class Recipe:
     precision: str = 'float32' # Of both passes: 'float32' (a GPU's convolutions: TF32) or 'bf16'; weights are float32 (ours)
     channels_last: bool = True # Memory format of images and filters (ours)
     merge: bool = False # Sibling 1×1 convolutions as one: the same steps but for rounding (ours)
-    compile: bool = False # Pass the network through torch.compile (ours)
+    compile: bool = False # Pass the network through torch.compile, on a GPU; a CPU trains it as built (ours)
     seed: int = 0 # Names the initial weights, the order, the views and the dropout (ours)
 
     def __post_init__(self):

@@ -264,3 +264,5 @@ def test_frozen(name):
     program = frozen(net, x)
     with torch.inference_mode():
         for images in x, x[:1], torch.cat([x, x], 3): assert difference(program(images), net(images)) < EXACT
+        half = frozen(net, x, torch.bfloat16)(x)
+        assert half.dtype == torch.bfloat16 and EXACT < difference(half.float(), net(x)) < .1
