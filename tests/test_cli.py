@@ -127,7 +127,9 @@ def test_stopped_and_killed_it_goes_on(tmp_path):
     from inception_repro.reproduce import recipes, train_all
     pair = ['inception_v3', 'inception_resnet_v1']
     changes = dict(classes=3, per_class=11, valid_per_class=4, bs=8, width=1/16, epochs=16, evals=1/2)
-    code = f"""from functools import partial
+    code = f"""import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
+from functools import partial
 from inception_repro import cli, reproduce
 reproduce.reproduce = partial(reproduce.reproduce, models={pair})
 cli.main()"""
