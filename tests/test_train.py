@@ -157,7 +157,8 @@ def test_stopped_again_and_again(whole, tmp_path, quiet):
 
 
 CHILD = f'''
-import sys, time, torch
+import signal, sys, time, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell\'s background processes ignore it
 torch.set_num_threads(1)
 from inception_repro.recipe import Recipe
 from inception_repro.train import Part, fit
