@@ -111,7 +111,7 @@ def rates_table(runs, # Folder of the records of a study
             'range. Times the epochs: how many times those of the residual network the pure one needs, the median over pairs of '
             'seeds, and their range. A best rate is the one of the lowest median among those tried, on these same images.')
 
-# %% ../nbs/17_rates.ipynb #65715449
+# %% ../nbs/17_rates.ipynb #6305d631
 def _panel(ax, title):
     ax.set_title(title, size=10, color=_INK, loc='left')
     ax.grid(color=_GRID, lw=.8)
@@ -126,9 +126,9 @@ def _told(found):
     return ' '.join(f"{', '.join(names)}: {text}" if len(by) > 1 else text for text, names in by.items())
 
 def _panels(found, draw, text, ylabel, to, **share):
-    "A row for each optimizer, a column for each pair; `draw(ax, optimizer, network)` puts a network into a panel"
+    "A row for each optimizer, a column for each pair, `text` below; `draw(ax, optimizer, network)` puts a network into a panel"
     optimizers = list(dict.fromkeys(o for o, _ in found))
-    lines = _lines(f'{text} {_told(found)}', 8 * 72 - 24)
+    lines = _lines(text, 8 * 72 - 24)
     fig = _Picture(figsize=(8, 2.9 * len(optimizers) + (16 + 12.5 * len(lines)) / 72), facecolor='white', layout='constrained')
     fig.supxlabel('\n'.join(lines), x=12 / 576, ha='left', size=9, color=_GREY, linespacing=1.25, parse_math=False)
     axs = fig.subplots(len(optimizers), 2, sharey=True, squeeze=False, **share)
@@ -142,7 +142,7 @@ def _panels(found, draw, text, ylabel, to, **share):
     if to: _write(fig, Path(to))
     return fig
 
-# %% ../nbs/17_rates.ipynb #794d46c9
+# %% ../nbs/17_rates.ipynb #59a5e1a5
 def plot_rates(runs, # Folder of the records of a study
                metric='top1', # Or 'top5'
                to=None, # File to write as well: .svg, .png or .pdf
@@ -157,7 +157,8 @@ def plot_rates(runs, # Folder of the records of a study
         ax.set_xticks(list(ends), [f'{lr:g}' for lr in ends])
         ax.minorticks_off()
         ax.set_xlabel('Learning rate', color=_INK)
-    return _panels(found, draw, 'Error at the end against learning rate: every run a dot, the median a line.',
+    told = _told(found).replace(', line the median, band the range', '')
+    return _panels(found, draw, f'Error at the end against learning rate: every run a dot, the median a line. {told}',
                    f'Error ({_top(metric)}) at the end, %', to)
 
 def plot_best(runs, # Folder of the records of a study
@@ -172,7 +173,9 @@ def plot_best(runs, # Folder of the records of a study
         ax.fill_between(x, low, high, color=_look(m)['color'], alpha=.16, lw=0)
         ax.plot(x, mid, lw=1.8, label=f'{_label(m)}, {lr:g}', **_look(m))
         ax.set_xlabel('Epoch', color=_INK)
-    return _panels(found, draw, 'Each network at the rate of its lowest median error at the end.', f'Error ({_top(metric)}) %', to, sharex=True)
+    drawn = {(o, lr): some for (o, lr), rs in found.items() if (some := [r for r in rs if best(found, r.meta['model'], o, metric) == lr])}
+    return _panels(found, draw, f'Each network at the rate of its lowest median error at the end. {_told(drawn)}',
+                   f'Error ({_top(metric)}) %', to, sharex=True)
 
 # %% ../nbs/17_rates.ipynb #9a71cc3e
 def write_rates(runs, # Folder of the records of a study
