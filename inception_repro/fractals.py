@@ -67,6 +67,8 @@ def _count(orbit, # x, y and colour, (steps, 3, points, n)
     return count.view(n, size, size), mean.view(n, size, size)
 
 # %% ../nbs/11_fractals.ipynb #3afb3dfc
+def _root(x): return x.double().sqrt().float()  # correctly rounded; in float32, MKL's root differs between processors
+
 def _paint(count, # Points in every pixel, (n, size, size)
            colour, # Their mean colour, in [0, 1], (n, size, size)
            look, # Hue, range of hues, saturation, background (3) and two flips, all in [0, 1), (n, 8)
@@ -74,7 +76,7 @@ def _paint(count, # Points in every pixel, (n, size, size)
     "Paint counted points"
     hue, spread, sat, *ground, flip, turn = look[:, :, None, None].unbind(1)
     full = (count.sum((1, 2)) / (count > 0).sum((1, 2)))[:, None, None]  # points in a pixel, where there are any
-    light = (count / (count + full / 2)).sqrt()[:, None]
+    light = _root(count / (count + full / 2))[:, None]
     hue = hue + (spread - .5) * 1.2 * colour
     rgb = torch.stack([((hue + o) % 1 * 6 - 3).abs() - 1 for o in (0, 2/3, 1/3)], 1).clamp(0, 1)
     rgb = 1 - (.5 + sat / 2)[:, None] * (1 - rgb)
