@@ -92,14 +92,21 @@ def _commit():
         return git('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')
     except (OSError, subprocess.CalledProcessError): return None
 
+def _driver():
+    "Version of NVIDIA's driver; None where nobody tells"
+    ask = 'nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader'
+    try: return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError): return None
+
 def environment(device='cpu', # Device of the run, as torch knows it: 'cpu', 'cuda:1'
                ) -> dict: # Text by name; None where there is nothing to tell
     "Versions, commit and device"
     import torch, inception_repro
-    device = torch.device(device)
+    device, gpu = torch.device(device), {}
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else f'{device.type} {platform.machine()}'
+    if device.type == 'cuda': gpu = dict(cuda=torch.version.cuda, driver=_driver())
     return dict(commit=_commit(), device=name, python=platform.python_version(), torch=str(torch.__version__),
-                fastai=version('fastai'), inception_repro=inception_repro.__version__)
+                fastai=version('fastai'), inception_repro=inception_repro.__version__, **gpu)
 
 # %% ../nbs/10_records.ipynb #7db15741
 def _append(path, text):
@@ -122,7 +129,7 @@ class Record:
         self._start = time.perf_counter() - (last['seconds'] if last else 0.)
 
     @property
-    def seconds(self): # Wall time so far, of all the pieces of the run
+    def wall(self): # Seconds since the record was begun, of all the pieces of the run
         return time.perf_counter() - self._start
 
     def write_meta(self):
@@ -131,7 +138,7 @@ class Record:
 
     def append(self, **row): # A value for every column; `seconds` may be left to the record's own clock
         "Write one row through to the disk"
-        row.setdefault('seconds', round(self.seconds, 3))
+        row.setdefault('seconds', round(self.wall, 3))
         if wrong := sorted(row.keys() ^ COLUMNS.keys()):
             raise ValueError(f"{self.path}: columns {wrong} are missing or unknown; a row has {', '.join(COLUMNS)}")
         row = {k: kind(row[k]) for k, kind in COLUMNS.items()}
@@ -139,12 +146,26 @@ class Record:
         self.last = row
 
     def finish(self):
-        "Mark the run as finished, with its wall time and speed"
+        "Mark the run as finished, with its times and speed, and those of its pieces"
         if not self.last: raise ValueError(f'{self.path}: no row was written; append at least one evaluation')
         seconds, images = self.last['seconds'], self.last['images']
-        self.meta['time'].update(seconds=seconds, images_per_second=images / seconds if seconds else None)
+        self.meta['time'].update(seconds=seconds, images_per_second=images / seconds if seconds else None,
+                                 wall=round(self.wall, 3))
+        _tell_pieces(self.meta['time'], self.last)
         self.meta['finished'] = True
         self.write_meta()
+
+# %% ../nbs/10_records.ipynb #d5e6f7a8
+def _tell_pieces(time, # The field of that name
+                 last, # Last row
+                ):
+    "Write what each piece of a run has added to its record"
+    step, clock, bs = last['step'], last['seconds'], last['images'] / last['step']
+    for p in reversed([time.setdefault('first', dict(step=0, clock=0.)), *time['resumed']]):
+        begun, steps = p.get('clock'), max(0, step - (p['step'] or 0))
+        seconds = None if None in (begun, clock) else round(clock - begun, 3) if steps else 0. # older ones do not tell
+        p.update(steps=steps, seconds=seconds, images_per_second=bs * steps / seconds if seconds else None)
+        if steps: step, clock = p['step'] or 0, begun
 
 # %% ../nbs/10_records.ipynb #0b95fa50
 def _plain(recipe):
@@ -165,15 +186,16 @@ def create(cls: Record,
            recipe, # Every setting of the run: a dataclass or a dict that JSON can hold
            env=None, # `environment()` unless given
            overwrite=False, # Replace a record that is already there
+           data=None, # Numbers of `classes`, and of `train` and `valid` images: a dict
           ) -> Record: # With no row yet
     "Start a record"
     if (path := run_path(root, dataset, model, seed)).exists() and not overwrite:
         raise FileExistsError(f'{path} exists; go on with Record.resume, or replace it with overwrite=True')
     rec = cls(path, dict(
-        model=model, seed=seed, dataset=dataset, dataset_hash=dataset_hash, recipe=_plain(recipe),
+        model=model, seed=seed, dataset=dataset, dataset_hash=dataset_hash, data=data, recipe=_plain(recipe),
         environment=env or environment(), finished=False,
         time=dict(started=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()), seconds=None,
-                  images_per_second=None, resumed=[])))
+                  images_per_second=None, wall=None, first=dict(step=0, clock=0.), resumed=[])))
     rec.write_meta()
     atomic_write(path, ','.join(COLUMNS) + '\n')
     return rec
@@ -216,7 +238,8 @@ def resume(cls: Record, path, # Table to go on with
            step=None, # Step of the checkpoint: later rows are dropped; None keeps all
            recipe=None, # The recipe about to go on, which must be the one recorded
            env=None, # `environment()` unless given: noted beside the first one
-           seconds=None, # What the clock goes on from; that of the last row kept unless given
+           seconds=None, # Of training until then; those of the last row kept unless given
+           wall=None, # What the wall clock goes on from; `seconds` unless given
           ) -> Record:
     "Reopen a record at a checkpoint"
     run = read_run(path)
@@ -224,8 +247,10 @@ def resume(cls: Record, path, # Table to go on with
         raise ValueError(f'{path}: the recipe has changed, {diff}; go on with the one in the record')
     rows = [r for r in run.rows if step is None or r['step'] <= step]
     rec = cls(run.path, {**run.meta, 'finished': False}, rows[-1] if rows else None)
-    rec.meta['time']['resumed'].append(dict(step=step, environment=env or environment()))
-    if seconds is not None: rec._start = time.perf_counter() - seconds
+    at = rec.last or dict(step=0, seconds=0.)
+    step, seconds = (at[k] if v is None else v for k, v in (('step', step), ('seconds', seconds)))
+    rec.meta['time']['resumed'].append(dict(step=step, clock=seconds, environment=env or environment()))
+    rec._start = time.perf_counter() - (seconds if wall is None else wall)
     rec.write_meta()
     atomic_write(rec.path, ''.join([','.join(COLUMNS) + '\n', *map(_line, rows)]))
     return rec
@@ -258,7 +283,8 @@ def compare(a, b, # Runs, or their paths
            ) -> str: # In words, where they first differ; empty if they are the same
     "Compare two records, all but their times"
     a, b = (r if isinstance(r, Run) else read_run(r) for r in (a, b))
-    if diff := _differ({**a.meta, 'time': 0}, {**b.meta, 'time': 0}): return diff
+    known = lambda m: {**m, 'time': 0, 'data': 0, 'environment': {**m['environment'], 'peak_memory': 0}}
+    if diff := _differ(known(a.meta), known(b.meta)): return diff
     for i, (x, y) in enumerate(zip(a.rows, b.rows), 1):
         if diff := _differ({**x, 'seconds': 0}, {**y, 'seconds': 0}): return f"row {i}, step {x['step']}: {diff}"
     return '' if len(a) == len(b) else f'{len(a)} rows in the first, {len(b)} in the second'

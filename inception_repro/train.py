@@ -22,7 +22,41 @@ from .recipe import Recipe, evaluation_steps
 from .records import Record, atomic_write, environment, read_run, run_path
 
 # %% auto #0
-__all__ = ['Keep', 'Bar', 'OutOfTime', 'Limit', 'fit']
+__all__ = ['Watch', 'Keep', 'Bar', 'OutOfTime', 'Limit', 'fit']
+
+# %% ../nbs/13_train.ipynb #a1b2c3d4
+class Watch(Part):
+    "Seconds of training steps, from a batch's data to the running average"
+    order = 49 # before `Keep`, which stops it
+    def __init__(self, seconds=0., # Of the pieces before
+                 compiles=False, # Whether the first step compiles
+                ):
+        self.seconds = self.before = seconds # as read last
+        self.compiles, self.spent, self.n, self.since = compiles, 0., 0, None
+
+    def go(self): self.since = time.perf_counter()
+    def before_fit(self): self.go()
+
+    def wait(self):
+        if (device := self.count.total.device).type == 'cuda': torch.cuda.synchronize(device)
+
+    def after_batch(self):
+        self.n += 1
+        if self.compiles and self.n == 1:
+            self.wait()
+            self.go() # forgets that step
+
+# %% ../nbs/13_train.ipynb #b2c3d4e5
+@patch
+@contextmanager
+def stopped(self: Watch):
+    "Read, and stand still"
+    self.wait()
+    self.spent += time.perf_counter() - self.since
+    first = self.spent / (self.n - 1) if self.compiles and self.n > 1 else 0.
+    self.seconds = max(self.seconds, self.before + self.spent + first) # that mean may fall
+    yield
+    self.go()
 
 # %% ../nbs/13_train.ipynb #ebdb3fdf
 class Keep(Part):
@@ -33,15 +67,22 @@ class Keep(Part):
                  checkpoints, # `Checkpoints`
                  steps, # Steps of an epoch
                  save_every=300., # Seconds between checkpoints
+                 memory=0, # Peak so far, bytes of a GPU
                 ):
+        self.memory = memory
         self.record, self.checkpoints, self.save_every = record, checkpoints, save_every
         self.bs, self.points, self.saved = recipe.bs, set(evaluation_steps(recipe, steps)), time.monotonic()
 
     def after_batch(self):
         c, point = self.count, self.count.step in self.points
         if point or c.step % 50 == 0 or c.total.device.type == 'cpu': self.check(c.total)
-        if point: self.row()
+        if point:
+            with self.watch.stopped(): self.row()
         if point or time.monotonic() - self.saved >= self.save_every: self.save()
+
+    def peak(self): # of memory, bytes; 0 on a CPU
+        device = self.count.total.device
+        return max(self.memory, torch.cuda.max_memory_allocated(device) if device.type == 'cuda' else 0)
 
     def check(self, loss): # Tensor or number
         c = self.count
@@ -59,14 +100,17 @@ def row(self: Keep):
     model.train()
     for o in avg, raw: self.check(o['loss'])
     self.record.append(epoch=c.at, step=c.step, images=c.step * self.bs, lr=self.opt.hypers[0]['lr'],
-                       train_loss=float(c.total) / c.since, **avg, **{f'raw_{k}': v for k, v in raw.items()})
+                       train_loss=float(c.total) / c.since, seconds=round(self.watch.seconds, 3),
+                       **avg, **{f'raw_{k}': v for k, v in raw.items()})
     c.since = 0
     c.total.zero_()
 
 @patch
 def save(self: Keep):
     "Write a checkpoint"
-    self.checkpoints.save(self.count.step, dict(run_state(self.learn), seconds=self.record.seconds))
+    with self.watch.stopped():
+        times = dict(seconds=self.watch.seconds, wall=self.record.wall, memory=self.peak())
+        self.checkpoints.save(self.count.step, run_state(self.learn) | times)
     self.saved = time.monotonic()
 
 # %% ../nbs/13_train.ipynb #19c8ac4f
@@ -98,7 +142,7 @@ class Bar(Part):
             self.shown.update(self.count.step - self.first)
         elif self.record.last is not self.rows: # not a terminal: a line for every evaluation
             self.rows = self.record.last
-            print(f"{self.text()}, {self.rows['seconds']:.0f} s", flush=True)
+            print(f"{self.text()}, {self.record.wall:.0f} s", flush=True)
 
 # %% ../nbs/13_train.ipynb #3db50466
 class OutOfTime(Exception):
@@ -131,17 +175,18 @@ def _same(run, recipe, data=None):
                          'choose another out, or replace it with fresh=True')
     return run
 
-def _record(path, recipe, data, env, fresh, step, seconds):
+def _record(path, recipe, data, env, fresh, state):
     "The record of a run: new, or reopened at the step of its checkpoint"
     env = {**env, 'threads': torch.get_num_threads()}
     if fresh or not path.exists():
         what = recipe.model, recipe.seed, recipe.dataset, data.hash, recipe
-        return Record.create(path.parents[1], *what, env, overwrite=True)
+        counts = dict(classes=len(data.classes), train=len(data.train), valid=len(data.valid))
+        return Record.create(path.parents[1], *what, env, overwrite=True, data=counts)
     old = _same(read_run(path), recipe, data).meta['environment'].get('threads')
     if old != env['threads']:
         warnings.warn(f"{path} was begun with {old} threads and goes on with {env['threads']}: last digits may differ; "
                       f'torch.set_num_threads({old}) keeps them')
-    return Record.resume(path, step, env=env, seconds=seconds)
+    return Record.resume(path, state['step'], env=env, seconds=state['seconds'], wall=state.get('wall')) # older: all wall
 
 def _complete(record, due):
     "Refuse a record that has lost rows"
@@ -185,15 +230,18 @@ def _save_weights(net, path):
 
 def _prepare(recipe, path, folder, data, device, fresh, save_every, env, workers, progress, **kwargs):
     "A learner at its last checkpoint, and its record"
-    kept = Checkpoints(folder)
+    kept, begin = Checkpoints(folder), dict(step=0, seconds=0., wall=0.)
+    if device.type == 'cuda': torch.cuda.reset_peak_memory_stats(device)
     data = load_data(recipe, data, progress=progress, **kwargs)
     learn = learner(recipe, data, device, workers)
     kept.clean(all=fresh or not path.exists())
     state = kept.load()
-    record = _record(path, recipe, data, env or environment(device), fresh, *((state['step'], state['seconds']) if state else (0, 0.)))
+    record = _record(path, recipe, data, env or environment(device), fresh, state or begin)
     if state: restore(learn, state)
     _complete(record, [s for s in evaluation_steps(recipe, learn.count.steps) if s <= learn.count.step])
-    learn.add_cb(Keep(recipe, record, kept, learn.count.steps, save_every))
+    times = state or begin
+    learn.add_cb(Watch(times['seconds'], recipe.compile and device.type != 'cpu'))
+    learn.add_cb(Keep(recipe, record, kept, learn.count.steps, save_every, times.get('memory', 0)))
     if progress: learn.add_cb(Bar(recipe, record))
     return learn, record
 
@@ -232,6 +280,7 @@ def fit(recipe, # `Recipe`
         if until: learn.add_cb(Limit(until, path))
         _loop(learn.add_cbs(cbs), recipe.epochs)
         if save_weights: _save_weights(learn.average.net.module, save_weights)
+        if peak := learn.keep.peak(): record.meta['environment']['peak_memory'] = peak
         record.finish()
         shutil.rmtree(folder)
         with suppress(OSError): folder.parent.rmdir() # others may be at work there

@@ -59,7 +59,8 @@ class Raise(Part):
 
 
 def stop(recipe, out, quiet, step, event='after_backward', save_every=0, exc=KeyboardInterrupt):
-    with pytest.raises(exc) as e: fit(recipe, out, **quiet, save_every=save_every, cbs=Raise(step, event, exc))
+    cbs = [Raise(step, event, exc), *([quiet['cbs']] if 'cbs' in quiet else [])]
+    with pytest.raises(exc) as e: fit(recipe, out, **{**quiet, 'cbs': cbs}, save_every=save_every)
     return str(e.value)
 
 
@@ -126,6 +127,61 @@ def test_seconds_of_pieces_add_up(tmp_path, quiet):
         try: run = fit(recipe, tmp_path, **quiet, until=time.time(), cbs=Slow())
         except train.OutOfTime: pass
     assert run.meta['finished'] and run['seconds'][-1] >= STEPS * .05
+
+
+def test_seconds_are_of_steps(tmp_path, quiet, monkeypatch):
+    "Neither evaluations nor checkpoints are in them; the wall time has both"
+    class Slow(Part):
+        def after_batch(self): time.sleep(.02)
+    def slow(f): return lambda *args: (time.sleep(.2), f(*args))[1]
+    monkeypatch.setattr(train, 'evaluate', slow(train.evaluate))
+    monkeypatch.setattr(Checkpoints, 'save', slow(Checkpoints.save))
+    stop(TINY, tmp_path, {**quiet, 'cbs': Slow()}, 5)
+    run = fit(TINY, tmp_path, **quiet, cbs=Slow())
+    t = run.meta['time']
+    assert t['wall'] - t['seconds'] >= 8 * .2 and t['seconds'] == run['seconds'][-1] >= STEPS * .02
+    assert t['images_per_second'] == STEPS * TINY.bs / t['seconds']
+    pieces = t['first'], *t['resumed']
+    assert [(p['step'], p['steps']) for p in pieces] == [(0, 5), (5, 3)]
+    assert sum(p['seconds'] for p in pieces) == pytest.approx(t['seconds'], abs=.01)
+    assert all(p['images_per_second'] == pytest.approx(p['steps'] * TINY.bs / p['seconds']) for p in pieces)
+
+
+def test_a_compiling_step_counts_as_the_mean_of_the_others(monkeypatch):
+    now, watch = [0.], train.Watch(100., compiles=True)
+    monkeypatch.setattr(train.time, 'perf_counter', lambda: now[0])
+    monkeypatch.setattr(watch, 'wait', lambda: None)
+    def steps(*seconds):
+        for s in seconds:
+            now[0] += s
+            watch.after_batch()
+    def read():
+        with watch.stopped(): now[0] += 50 # an evaluation
+        return watch.seconds
+    watch.before_fit()
+    steps(60)
+    assert read() == 100
+    steps(2)
+    assert read() == 104
+    steps(.5) # the mean falls, the seconds do not
+    assert read() == 104
+    steps(2, 2, 2)
+    assert read() == pytest.approx(100 + 8.5 * 6/5)
+
+
+def test_an_older_checkpoint(whole, tmp_path, quiet):
+    "Without a wall time: its seconds were that; a record without pieces gets what can be told"
+    stop(TINY, tmp_path, quiet, 5)
+    kept = Checkpoints(folder(tmp_path))
+    state = kept.load()
+    kept.save(5, {k: v for k, v in state.items() if k not in ('wall', 'memory')} | dict(seconds=1000.))
+    p = tmp_path/'fractals/inception_resnet_v1-0.json'
+    meta = json.loads(p.read_text())
+    del meta['time']['first'], meta['time']['wall'], meta['data']
+    p.write_text(json.dumps(meta))
+    again = fit(TINY, tmp_path, **quiet)
+    assert compare(whole, again) == '' and again.meta['time']['wall'] > again.meta['time']['seconds'] > 1000
+    assert again.meta['time']['first']['steps'] == 5
 
 
 def test_weights_of_a_finished_run(whole, tmp_path, quiet):
