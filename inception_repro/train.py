@@ -59,6 +59,8 @@ def stopped(self: Watch):
     self.go()
 
 # %% ../nbs/13_train.ipynb #ebdb3fdf
+_LIGHT = 5_000_000 # parameters; a checkpoint, four floats for each, is then at most 80 MB
+
 class Keep(Part):
     "Evaluations into the record, checkpoints beside it, and a stop where the loss is not finite"
     order = 50
@@ -69,26 +71,28 @@ class Keep(Part):
                  save_every=300., # Seconds between checkpoints
                  memory=0, # Peak so far, bytes of a GPU
                 ):
-        self.memory = memory
-        self.record, self.checkpoints, self.save_every = record, checkpoints, save_every
-        self.bs, self.points, self.saved = recipe.bs, set(evaluation_steps(recipe, steps)), time.monotonic()
+        self.record, self.checkpoints, self.save_every, self.memory = record, checkpoints, save_every, memory
+        self.bs, self.points, self.saved, self.cost = recipe.bs, evaluation_steps(recipe, steps), time.monotonic(), 0.
+
+    def before_fit(self): self.light = sum(p.numel() for p in self.learn.model.parameters()) <= _LIGHT
 
     def after_batch(self):
         c, point = self.count, self.count.step in self.points
         if point or c.step % 50 == 0 or c.total.device.type == 'cpu': self.check(c.total)
         if point:
             with self.watch.stopped(): self.row()
-        if point or time.monotonic() - self.saved >= self.save_every: self.save()
+        due = time.monotonic() - self.saved >= self.save_every
+        if due or point and (self.light or c.step == self.points[-1]): self.save()
 
     def peak(self): # of memory, bytes; 0 on a CPU
         device = self.count.total.device
         return max(self.memory, torch.cuda.max_memory_allocated(device) if device.type == 'cuda' else 0)
 
     def check(self, loss): # Tensor or number
-        c = self.count
         if isfinite(loss): return
-        where = f"step {c.step}, epoch {c.at:.3g}, learning rate {self.opt.hypers[0]['lr']:.3g}"
-        raise FloatingPointError(f'{self.record.path}: the loss is {float(loss)} at {where}; '
+        c = self.count
+        where = f"{'at' if c.total.device.type == 'cpu' else 'by'} step {c.step}, epoch {c.at:.3g}, learning rate {self.opt.hypers[0]['lr']:.3g}"
+        raise FloatingPointError(f'{self.record.path}: the loss is {float(loss)} {where}; '
                                  'start again at a lower rate, with fresh=True')
 
 # %% ../nbs/13_train.ipynb #6f378a0a
@@ -109,9 +113,12 @@ def row(self: Keep):
 def save(self: Keep):
     "Write a checkpoint"
     with self.watch.stopped():
+        self.check(self.count.total)
+        began = time.monotonic()
         times = dict(seconds=self.watch.seconds, wall=self.record.wall, memory=self.peak())
         self.checkpoints.save(self.count.step, run_state(self.learn) | times)
     self.saved = time.monotonic()
+    self.cost = self.saved - began
 
 # %% ../nbs/13_train.ipynb #19c8ac4f
 class Bar(Part):
@@ -252,7 +259,7 @@ def fit(recipe, # `Recipe`
         device=None, # By default a GPU where there is one
         fresh=False, # Start again, whatever is there
         save_weights=None, # File for the averaged weights in the end (safetensors)
-        save_every=300., # Seconds between checkpoints, beside those at every evaluation
+        save_every=300., # Seconds between checkpoints; a small network has one after every evaluation, too
         until=None, # Stop with a checkpoint at this time, as `time.time` counts, and raise `OutOfTime`
         progress=True, # Show a bar, or a line an evaluation where there is no terminal
         cbs=(), # More callbacks for the `Learner`

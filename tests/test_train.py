@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -368,6 +369,41 @@ def test_not_finite(tmp_path, quiet, lr):
         with pytest.raises(FloatingPointError, match=r'(nan|inf) at step \d, epoch [\d.]+, learning rate .*fresh'):
             fit(wild, tmp_path, **quiet)
     assert compare(fit(TINY, tmp_path, **quiet, fresh=True), fit(TINY, tmp_path/'b', **quiet)) == ''
+
+
+def test_a_wild_loss_is_not_saved(tmp_path, quiet):
+    "Here the limit would save it"
+    class Wild(Part):
+        order = 54 # after `Keep`, before `Limit`
+        def after_batch(self):
+            if self.count.step != 3: return
+            self.count.total.fill_(float('nan'))
+            self.limit.until = 0.
+    with pytest.raises(FloatingPointError, match='the loss is nan at step 3'):
+        fit(TINY, tmp_path, **quiet, until=time.time() + 1e6, cbs=Wild())
+    assert [int(p.stem) for p in Checkpoints(folder(tmp_path)).files()] == [2]
+
+
+def test_a_gpu_does_not_know_the_step():
+    keep = train.Keep(TINY, SimpleNamespace(path='r.csv'), None, 4)
+    total = SimpleNamespace(device=SimpleNamespace(type='cuda'))
+    keep.learn = SimpleNamespace(count=SimpleNamespace(step=50, at=12.5, total=total), opt=SimpleNamespace(hypers=[dict(lr=.1)]))
+    with pytest.raises(FloatingPointError, match='the loss is nan by step 50, epoch 12.5, learning rate 0.1'):
+        keep.check(float('nan'))
+
+
+@pytest.mark.parametrize('save_every', [1e9, 0])
+def test_a_large_network_is_saved_by_the_clock(whole, tmp_path, quiet, monkeypatch, save_every):
+    "And at the end; rows that are younger than its checkpoint are written again"
+    monkeypatch.setattr(train, '_LIGHT', 0)
+    saved, save = [], Checkpoints.save
+    monkeypatch.setattr(Checkpoints, 'save', lambda self, step, state: (saved.append(step), save(self, step, state)))
+    stop(TINY, tmp_path, quiet, 7, save_every=save_every)
+    assert len(read_run(tmp_path/'fractals/inception_resnet_v1-0.csv')) == 3
+    assert saved == (list(range(1, 8)) if save_every == 0 else [])
+    again = fit(TINY, tmp_path, **quiet, save_every=1e9)
+    assert compare(whole, again) == '' and table(whole) == table(again)
+    assert saved[-1] == 8 and [r['step'] for r in again.meta['time']['resumed']] == [7 if save_every == 0 else 0]
 
 
 def test_finished_returns_at_once(whole, quiet, monkeypatch):
