@@ -14,7 +14,7 @@ import numpy as np
 
 from .cost import macs, params
 from .curves import (
-    _checked, _devices, _imagenet, _label, _missing, _of, _setting, _top, caption, figures, large, small)
+    _checked, _classes, _devices, _label, _missing, _of, _setting, _top, caption, figures, large, small)
 from .models import configure
 from .records import atomic_write
 
@@ -108,8 +108,7 @@ def _mid(values):
 
 def _row(model, runs):
     "What is said of one network"
-    width, px, classes = (_setting(runs, *o) for o in (['width'], ['px', 'size'], ['classes']))
-    classes = classes or 1000 * _imagenet(runs)
+    width, px, classes = _setting(runs, 'width'), _setting(runs, 'px', 'size'), _classes(runs)
     known = width and px and classes
     net = configure(model, num_classes=classes, width=width) if known else None
     return dict(
