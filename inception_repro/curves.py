@@ -108,13 +108,15 @@ def caption(runs, # `Run`s that may be compared, or the folder of their records
     lr, px, pace, classes = *(_setting(runs, *o) for o in (['lr'], ['px', 'size'], ['compress'])), _classes(runs)
     say = lambda v: 'not recorded' if v is None else f'{v:g}' if isinstance(v, float) else v
     get = lambda *names: say(_setting(runs, *names))
-    rate = f"{get('optimizer')} at rate {say(lr)}" + f', decayed {pace or 1:g} times as fast' * (pace not in (None, 1))
+    falls = f'decayed {pace:g} times as fast' if pace not in (None, 1) else ''
+    rate = f'rates {falls}' * bool(falls) if 'lr' in free else ', '.join([f"{get('optimizer')} at rate {say(lr)}", *[falls] * bool(falls)])
+    epochs = float(max(r['epoch'][-1] for r in runs))
     several = len(runs) > len({r.meta['model'] for r in runs})
     return '; '.join([
         f"Data: {runs[0].meta['dataset']}" + ", not the paper's ImageNet" * (not _imagenet(runs)),
         f'{classes} classes, ' * bool(classes) + (f'{px}×{px} pixels' if px else 'image size not recorded'),
-        f"width {get('width')}, batch {get('bs', 'batch')}, {max(r['epoch'][-1] for r in runs):g} epochs",
-        *[rate] * bool(lr and 'lr' not in free), 'averaged weights',
+        f"width {get('width')}, batch {get('bs', 'batch')}, {epochs:g} epoch{'s' * (epochs != 1)}",
+        *[rate] * bool(lr and rate), 'averaged weights',
         _seeds(runs) + ', line the median, band the range' * several, ', '.join(_devices(runs))]) + '.'
 
 # %% ../nbs/16_curves.ipynb #ee3c947e
