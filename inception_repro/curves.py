@@ -41,15 +41,17 @@ figures = {
 # %% ../nbs/16_curves.ipynb #be5f184e
 _IMAGENET = {f'{a}{b}' for a in ('imagenet', 'ilsvrc') for b in ('', '1k', '2012', '12', '1000', '2012clsloc')}
 
+def _data(runs): return runs[0].meta.get('data') or {} # counts of classes and images
+
 def _classes(runs):
     "How many classes were trained on: counted, or else as the recipe has it; None where neither says"
-    return runs[0].meta.get('data', {}).get('classes') or runs[0].meta['recipe'].get('classes')
+    return _data(runs).get('classes') or runs[0].meta['recipe'].get('classes')
 
 def _imagenet(runs):
     "Whether the data are ILSVRC 2012, all of it: a name alone tells nothing"
-    m = runs[0].meta
+    m, data = runs[0].meta, _data(runs)
     name = ''.join(c for c in m['dataset'].lower() if c.isalnum())
-    whole = m['data']['train'] >= 1_200_000 if 'data' in m else m['recipe'].get('per_class') is None
+    whole = data['train'] >= 1_200_000 if data else m['recipe'].get('per_class') is None
     return name in _IMAGENET and _classes(runs) == 1000 and whole
 
 # %% ../nbs/16_curves.ipynb #28d30817

@@ -143,6 +143,21 @@ def test_seconds():
     assert [s.by for s in summary(crowded).speedups] == ['epoch', 'epoch'] and 'other work ran beside' in summary(crowded).note
 
 
+def test_what_seconds_are():
+    "Of one seed nobody knows how even they are; records that count differently do not compare"
+    assert summary(four(3)).note == 'Seconds count evaluations in.'
+    assert summary(four()).note.endswith(' One seed: how even the seconds are is not known.')
+    lopsided = summary([*four(), run(PURE, lambda t: 50, seed=7)]).note
+    assert lopsided.endswith(' One seed of inception-resnet-v1, inception-v4, inception-resnet-v2: how even their seconds are is not known.')
+    younger = four()
+    for r in younger: r.meta['time']['wall'] = 100.
+    assert summary(younger).note.startswith('Seconds are those of training steps. One seed')
+    del younger[0].meta['time']['wall']
+    mixed = summary(younger)
+    assert 'some records count those of evaluations in' in mixed.note and {s.by for s in mixed.speedups} == {'epoch'}
+    assert summary([run(PURE, lambda t: 50)]).note == ''
+
+
 # what may be compared
 
 @pytest.mark.parametrize('change', [dict(width=.5), dict(lr=.01), dict(bs=64)])
@@ -243,7 +258,10 @@ def test_table_2_for_imagenet_only(dataset, classes, data, imagenet):
 
 
 def test_part_of_imagenet_is_not_it():
-    "A record without counts whose recipe takes ten images of each class"
+    "A record without counts whose recipe takes ten images of each class, or one that was begun with none"
+    runs = four(dataset='imagenet', classes=1000)
+    for r in runs: r.meta['data'] = None
+    assert "not the paper's ImageNet" not in caption(runs)
     assert "not the paper's ImageNet" in caption(four(dataset='imagenet', classes=1000, per_class=10))
 
 
