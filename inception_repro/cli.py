@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 # %% auto #0
-__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'rates', 'figures', 'evaluate', 'plan', 'bench',
+__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'rates', 'evaluate', 'plan', 'bench',
            'main']
 
 # %% ../nbs/18_cli.ipynb #0aa768ca
@@ -79,14 +79,23 @@ def models(pattern: Annotated[str, typer.Argument(help="Shell pattern, such as '
     for n in names: print(f"{n:{width}}  {params(networks[n]):>11,}  {macs(networks[n]) / 1e9:>6.2f}  {public_weights.get(n, '–')}")
 
 # %% ../nbs/18_cli.ipynb #62e831ce
-def _changes(settings, **named):
+_INSTEAD = {'model': 'name it after `train`, or in --models of `reproduce`', 'name': 'use --preset', 'size': 'use px, or --size',
+            **{o: f'use --{o}' for o in ('preset', 'models', 'seeds', 'data', 'out', 'runs', 'device', 'jobs', 'weights', 'workers',
+                                         'memory', 'minutes', 'fresh')}} # what is no field of a recipe, or set otherwise
+
+def _changes(settings, instead={}, **named):
     "Recipe fields from `field=value` texts, and those of `named` that are given"
     from ast import literal_eval
+    from dataclasses import fields
+    from inception_repro.recipe import Recipe, preset
     def value(text):
         try: return literal_eval(text)
         except (ValueError, SyntaxError): return text
+    known = [f.name for f in fields(Recipe)]
     for s in settings or ():
         if '=' not in s: raise ValueError(f'--set takes field=value, not {s!r}')
+        if (k := s.split('=')[0]) in (ways := _INSTEAD | instead): raise ValueError(f'--set does not take {k}; {ways[k]}')
+        if k not in known: preset(**{k: None}) # says which there are
     return {k: v for k, v in named.items() if v is not None} | {k: value(v) for k, v in (s.split('=', 1) for s in settings or ())}
 
 _Preset = Annotated[str, typer.Option(help='demo, tiny40, tiny or paper.')]
@@ -95,9 +104,13 @@ _Set = Annotated[list[str], typer.Option('--set', help='A field of the recipe, f
 _Device = Annotated[str, typer.Option(help='cpu, cuda, cuda:1; a GPU where there is one.')]
 _Runs = Annotated[Path, typer.Option(help='Folder of the records.')]
 _Workers = Annotated[int, typer.Option(help='Processes that decode, where images stay files.')]
+_Memory = Annotated[float, typer.Option(min=0, help='GiB of decoded images kept, 4 unless given; a larger dataset stays files.')]
+_Jobs = Annotated[int, typer.Option(help='Runs at a time: one a core on a CPU, one on a GPU.')]
 _Minutes = Annotated[float, typer.Option(help='Stop after so many minutes; the same command goes on (exit code 75).')]
 
 def _until(minutes): return None if minutes is None else time.time() + 60 * minutes
+
+def _kept(memory): return {} if memory is None else dict(max_bytes=int(memory * 2**30)) # as `load` takes it
 
 def _source(data, preset):
     "What a data source changes in a preset, and where its images are"
@@ -125,6 +138,7 @@ def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
           weights: Annotated[Path, typer.Option(help='File for the averaged weights; `evaluate` knows MODEL-SEED.safetensors.')] = None,
           minutes: _Minutes = None,
           workers: _Workers = 2,
+          memory: _Memory = None,
           fresh: Annotated[bool, typer.Option(help='Start again, whatever is there.')] = False,
           settings: _Set = None):
     "Train one network. The same command goes on with a run that was interrupted."
@@ -133,7 +147,7 @@ def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
     changes |= _changes(settings, epochs=epochs, seed=seed, lr=lr, width=width, px=size, bs=bs)
     recipe = make(preset, model, **changes)
     from inception_repro.train import fit
-    run = fit(recipe, out, source, device, fresh=fresh, save_weights=weights, until=_until(minutes), workers=workers)
+    run = fit(recipe, out, source, device, fresh=fresh, save_weights=weights, until=_until(minutes), workers=workers, **_kept(memory))
     print(f"{run.path}: top-1 error {run['top1'][-1]:.1f} %, top-5 error {run['top5'][-1]:.1f} %")
 
 # %% ../nbs/18_cli.ipynb #040bfe40
@@ -144,30 +158,21 @@ def reproduce(preset: _Preset = 'demo',
               out: Annotated[Path, typer.Option(help='Folder of the figures and the summary.')] = Path('reproduction'),
               runs: Annotated[Path, typer.Option(help='Folder of the records; OUT/runs unless given.')] = None,
               device: _Device = None,
-              jobs: Annotated[int, typer.Option(help='Runs at a time: one a core on a CPU, one on a GPU.')] = None,
+              jobs: _Jobs = None,
               weights: Annotated[Path, typer.Option(help='Folder for the averaged weights, DATASET/MODEL-SEED.safetensors.')] = None,
               minutes: _Minutes = None,
               workers: _Workers = 2,
               fresh: Annotated[bool, typer.Option(help='Start again, whatever is there.')] = False,
+              models: Annotated[str, typer.Option(help='Others than the four, with commas between them.')] = None,
               settings: _Set = None):
     "Train the four networks, draw Figures 21 to 26, write the summary. What is finished is not trained again."
     from inception_repro.reproduce import reproduce as run
     changes, source = _source(data, preset)
+    which = dict(models=tuple(models.split(','))) if models else {}
     paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, weights=weights, until=_until(minutes),
-                workers=workers, **(changes | _changes(settings)))
+                workers=workers, **which, **(changes | _changes(settings)))
     print(paths[-1].read_text(encoding='utf-8'))
     print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")
-
-@app.command()
-def rates(seeds: Annotated[int, typer.Option(help='So many seeds of each network.')] = 3,
-          runs: _Runs = Path('runs/rates'),
-          out: Annotated[Path, typer.Option(help='Folder of the figures and the table.')] = Path('rates'),
-          device: _Device = None,
-          minutes: _Minutes = None):
-    "Train the four networks at several rates of RMSProp and AdamW; draw and tell how each does at its own best."
-    from inception_repro.rates import run_study, write_rates
-    run_study(runs, seeds=seeds, device=device, until=_until(minutes))
-    for p in write_rates(runs, out): print(p)
 
 @app.command()
 def figures(runs: Annotated[Path, typer.Argument(help="Folder of one dataset's records.")],
@@ -177,12 +182,38 @@ def figures(runs: Annotated[Path, typer.Argument(help="Folder of one dataset's r
     from inception_repro.speedup import write_summary
     for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
 
-# %% ../nbs/18_cli.ipynb #d9875760
-def _crops(text):
-    "Ways to crop from `1,12,144`"
-    try: return [int(o) for o in text.split(',')]
-    except ValueError: raise ValueError(f'--crops takes numbers, such as 1,12,144, not {text!r}') from None
+# %% ../nbs/18_cli.ipynb #9d2b7c31
+def _numbers(text, option, example, kind=float):
+    "Numbers from text with commas"
+    try: return [kind(o) for o in text.split(',')]
+    except ValueError: raise ValueError(f'{option} takes numbers, such as {example}, not {text!r}') from None
 
+@app.command()
+def rates(preset: _Preset = 'demo',
+          seeds: Annotated[int, typer.Option(help='So many seeds of each network.')] = 3,
+          data: _Data = None,
+          rmsprop: Annotated[str, typer.Option('--rates', help="RMSProp's, such as 0.015,0.045,0.135; '' for none.")] = None,
+          adamw: Annotated[str, typer.Option(help="AdamW's, such as 0.0005,0.002,0.008; '' for none.")] = None,
+          epochs: Annotated[int, typer.Option(help="Passes over the training images; half of the preset's unless given.")] = None,
+          runs: _Runs = Path('runs/rates'),
+          out: Annotated[Path, typer.Option(help='Folder of the figures and the table.')] = Path('rates'),
+          device: _Device = None,
+          jobs: _Jobs = None,
+          minutes: _Minutes = None,
+          workers: _Workers = 2,
+          memory: _Memory = None,
+          settings: _Set = None):
+    "Train the four networks at several rates of RMSProp and AdamW; draw and tell how each does at its own best."
+    from inception_repro.rates import RATES, run_study, shorter, write_rates
+    changes, source = _source(data, preset)
+    changes |= _changes(settings, dict.fromkeys(('lr', 'optimizer'), 'use --rates and --adamw'), epochs=epochs)
+    given = dict(rmsprop_tf=('--rates', rmsprop), adamw=('--adamw', adamw))
+    which = {k: RATES[k] if text is None else _numbers(text, option, '0.015,0.045') if text else () for k, (option, text) in given.items()}
+    run_study(runs, shorter(preset, **changes), which, seeds, data=source, device=device, jobs=jobs, until=_until(minutes),
+              workers=workers, **_kept(memory))
+    for p in write_rates(runs, out): print(p)
+
+# %% ../nbs/18_cli.ipynb #d9875760
 @app.command()
 def evaluate(networks: Annotated[list[str], typer.Argument(help='Names with public weights; files named MODEL-SEED.safetensors; folders.')],
              data: Annotated[str, typer.Option(help='A folder with val/ in it, or of validation images.')] = None,
@@ -201,7 +232,7 @@ def evaluate(networks: Annotated[list[str], typer.Argument(help='Names with publ
              fresh: Annotated[bool, typer.Option(help='Begin again, whatever is there.')] = False):
     "Errors of networks and of their ensemble: single crop, 12 crops, 144. The same command goes on."
     from inception_repro.evaluate import evaluate as run, listing, show_tables
-    rows = run(networks, data, _crops(crops), out, runs, blacklist, record, classes, device, interpolation=interpolation,
+    rows = run(networks, data, _numbers(crops, '--crops', '1,12,144', int), out, runs, blacklist, record, classes, device, interpolation=interpolation,
                average=average, bs=bs, precision=precision, fresh=fresh)
     print('\n\n'.join([listing(rows), *([show_tables(rows)] * table)]))
 
@@ -241,8 +272,8 @@ def bench(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
     print(table(measure(model, train, width, size, bs, _device(device), rounds, bf16, compiled)))
 
 # %% ../nbs/18_cli.ipynb #ff17b791
-_SHELL = {'fresh=True': '--fresh', 'give data=,': 'give --data,', 'choose another out': 'choose another --out',
-          'seeds is': '--seeds is', 'or `classes`,': 'or --classes,',
+_SHELL = {'fresh=True': '--fresh', 'give data=,': 'give --data,', 'choose another out': 'choose another --out or --runs',
+          ', or pass mixed=True': '', 'seeds is': '--seeds is', 'or `classes`,': 'or --classes,',
           'give the folder of the runs': 'give the folder of the runs, --runs',
           'torch.set_num_threads(1)': 'OMP_NUM_THREADS=1'} # ways out, as a shell has them
 

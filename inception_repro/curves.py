@@ -41,10 +41,18 @@ figures = {
 # %% ../nbs/16_curves.ipynb #be5f184e
 _IMAGENET = {f'{a}{b}' for a in ('imagenet', 'ilsvrc') for b in ('', '1k', '2012', '12', '1000', '2012clsloc')}
 
+def _data(runs): return runs[0].meta.get('data') or {} # counts of classes and images
+
+def _classes(runs):
+    "How many classes were trained on: counted, or else as the recipe has it; None where neither says"
+    return _data(runs).get('classes') or runs[0].meta['recipe'].get('classes')
+
 def _imagenet(runs):
-    "Whether the data are ILSVRC 2012, all of its classes"
-    name = ''.join(c for c in runs[0].meta['dataset'].lower() if c.isalnum())
-    return name in _IMAGENET and _setting(runs, 'classes') in (None, 1000)
+    "Whether the data are ILSVRC 2012, all of it: a name alone tells nothing"
+    m, data = runs[0].meta, _data(runs)
+    name = ''.join(c for c in m['dataset'].lower() if c.isalnum())
+    whole = data['train'] >= 1_200_000 if data else m['recipe'].get('per_class') is None
+    return name in _IMAGENET and _classes(runs) == 1000 and whole
 
 # %% ../nbs/16_curves.ipynb #28d30817
 def _checked(runs, free=()):
@@ -99,16 +107,18 @@ def caption(runs, # `Run`s that may be compared, or the folder of their records
            ) -> str: # Dataset, image size, width, batch, epochs, weights, seeds, device
     "What was run, in words"
     runs = _checked(runs, free)
-    lr, px, classes, pace = (_setting(runs, *o) for o in (['lr'], ['px', 'size'], ['classes'], ['compress']))
+    lr, px, pace, classes = *(_setting(runs, *o) for o in (['lr'], ['px', 'size'], ['compress'])), _classes(runs)
     say = lambda v: 'not recorded' if v is None else f'{v:g}' if isinstance(v, float) else v
     get = lambda *names: say(_setting(runs, *names))
-    rate = f"{get('optimizer')} at rate {say(lr)}" + f', decayed {pace or 1:g} times as fast' * (pace not in (None, 1))
+    falls = f'decayed {pace:g} times as fast' if pace not in (None, 1) else ''
+    rate = f'rates {falls}' * bool(falls) if 'lr' in free else ', '.join([f"{get('optimizer')} at rate {say(lr)}", *[falls] * bool(falls)])
+    epochs = float(max(r['epoch'][-1] for r in runs))
     several = len(runs) > len({r.meta['model'] for r in runs})
     return '; '.join([
         f"Data: {runs[0].meta['dataset']}" + ", not the paper's ImageNet" * (not _imagenet(runs)),
         f'{classes} classes, ' * bool(classes) + (f'{px}×{px} pixels' if px else 'image size not recorded'),
-        f"width {get('width')}, batch {get('bs', 'batch')}, {max(r['epoch'][-1] for r in runs):g} epochs",
-        *[rate] * bool(lr and 'lr' not in free), 'averaged weights',
+        f"width {get('width')}, batch {get('bs', 'batch')}, {epochs:g} epoch{'s' * (epochs != 1)}",
+        *[rate] * bool(lr and rate), 'averaged weights',
         _seeds(runs) + ', line the median, band the range' * several, ', '.join(_devices(runs))]) + '.'
 
 # %% ../nbs/16_curves.ipynb #ee3c947e

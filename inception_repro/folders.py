@@ -58,16 +58,24 @@ def _devkit(folder):
     ids = (folder / 'ILSVRC2012_validation_ground_truth.txt').read_text().split()
     return {f'ILSVRC2012_val_{i:08d}.JPEG': wnid[int(o)] for i, o in enumerate(ids, 1)}
 
+def _annotations(file):
+    "{file name: class} from Tiny ImageNet's file"
+    found = {}
+    for i, line in enumerate(file.read_text(errors='replace').splitlines(), 1):
+        name, tab, rest = line.partition('\t')
+        if line.strip() and not tab: raise ValueError(f'{file}, line {i}: {line[:40]!r} is no file name, tab, class; restore the file')
+        if tab: found[name] = rest.split('\t')[0].strip()
+    return found
+
 def _labels(root, side):
     "{file name: class} of a validation folder without class folders"
-    if (root / side / 'val_annotations.txt').exists():
-        return dict(o.split('\t')[:2] for o in (root / side / 'val_annotations.txt').read_text().splitlines())
+    if (file := root / side / 'val_annotations.txt').exists(): return _annotations(file)
     if p := _near(root, 'ILSVRC2012_validation_ground_truth.txt', 'meta.mat'): return _devkit(p)
     if p := _near(root, 'LOC_val_solution.csv'):
         with open(p / 'LOC_val_solution.csv', newline='') as f:
             return {o['ImageId'] + '.JPEG': o['PredictionString'].split()[0] for o in csv.DictReader(f)}
-    raise ValueError(f'{root / side} has no class folders and nothing says its labels; put there the devkit '
-                     f'(ILSVRC2012_validation_ground_truth.txt and meta.mat) or LOC_val_solution.csv, in {root}')
+    raise ValueError(f'{root / side} has no class folders and nothing says its labels; put {file.name} there (Tiny ImageNet), or the '
+                     f'devkit (ILSVRC2012_validation_ground_truth.txt and meta.mat) or LOC_val_solution.csv into {root}')
 
 # %% ../nbs/11_folders.ipynb #babedf23
 def _flat(root, side):

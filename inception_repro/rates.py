@@ -19,28 +19,39 @@ from .reproduce import FOUR, recipes, train_all
 from .speedup import _cell, _mid, _table, _times, speedup
 
 # %% auto #0
-__all__ = ['RATES', 'DECAY', 'study', 'run_study', 'read_study', 'best', 'rates_table', 'plot_rates', 'plot_best', 'write_rates']
+__all__ = ['RATES', 'DECAY', 'shorter', 'study', 'run_study', 'read_study', 'best', 'rates_table', 'plot_rates', 'plot_best',
+           'write_rates']
 
 # %% ../nbs/17_rates.ipynb #d9b57853
 RATES = dict(rmsprop_tf=(.015, .045, .135, .405), # §4's rate, a third, three and nine times of it (ours)
              adamw=(.0005, .002, .008)) # (ours)
 DECAY = dict(rmsprop_tf={}, adamw=dict(wd=.05)) # (ours)
 
-def study(base=None, # `Recipe`; the demo in half its time unless given
+def shorter(name='demo', # One of `PRESETS`
+            epochs=None, # Half of the preset's unless given
+            **changes, # Other fields of `Recipe`
+           ): # `Recipe`
+    "A preset in fewer epochs; its stairs come so much faster that the rate falls as far"
+    whole = preset(name)
+    epochs = whole.epochs // 2 if epochs is None else epochs
+    return preset(name, **dict(epochs=epochs, compress=whole.compress * whole.epochs / (epochs or 1)) | changes)
+
+def study(base=None, # `Recipe`; `shorter()` unless given
           rates=RATES, # Rates of each optimizer
           seeds=3, # So many of each network
           models=FOUR, # Names of `list_models`
          ): # Of (name, `Recipe`s)
     "Yield what to train at each rate: one seed of everything first, then the others"
-    base = base or preset('demo', epochs=6, compress=12., evals=2)
+    base = base or shorter()
     whole = [(f'{o}-{lr:g}', recipes(replace(base, optimizer=o, lr=lr, **DECAY[o]), seeds, models)) # by seed
              for o, lrs in rates.items() for lr in lrs]
+    if not whole: raise ValueError('no rate to train at; give one or more, such as 0.045')
     for some in slice(len(models)), slice(len(models), None):
         yield from ((name, todo[some]) for name, todo in whole if todo[some])
 
 def run_study(runs, # Folder of the records; each rate has a folder in it
               base=None, rates=RATES, seeds=3, models=FOUR, # As `study` takes them
-              **kwargs, # `device`, `jobs`, `progress`: see `train_all`
+              **kwargs, # `data`, `device`, `jobs`, `until`, …: see `train_all`
              ):
     "Train all of a study; the same call goes on where it was interrupted"
     for name, todo in study(base, rates, seeds, models): train_all(todo, Path(runs)/name, **kwargs)
@@ -88,6 +99,12 @@ def _best_words(found, model, optimizer, metric):
     ends = [name for name, edge in (('lowest', min(tried)), ('highest', max(tried))) if lr == edge and len(tried) > 1]
     return f' at {lr:g}' + ''.join(f', the {o} tried' for o in ends)
 
+def _who(found, rates):
+    "The seeds, network by network where they differ"
+    by = {m: _cell(sorted(r.meta['seed'] for r in found[v] if r.meta['model'] == m)) for m, v in rates.items()}
+    same = len(set(by.values())) == 1
+    return by[FOUR[0]] if same else '; '.join(f'{_label(m)} {s}' for m, s in by.items())
+
 def rates_table(runs, # Folder of the records of a study
                 metric='top1', # Or 'top5'
                ) -> str: # Markdown
@@ -103,11 +120,12 @@ def rates_table(runs, # Folder of the records of a study
                 own_best = name not in dict(same) and _best_words(found, m, rates[m][0], metric)
                 row[_label(m)] = _cell(_mid(_final(found, m, rates[m], metric))) + (own_best or '')
             row['times ' + pair[0]] = _faster(found, *pair, rates, metric)
-        row['seeds'] = sorted({r.meta['seed'] for v in rates.values() for r in found[v]})
+        row['seeds'] = _who(found, rates)
         rows.append(row)
     heads = {k: 'times the epochs' if k.startswith('times') else k for k in rows[0]}
     epochs = sorted({r.meta['recipe']['epochs'] for rs in found.values() for r in rs})
-    return (f"{_table(rows, heads)}\n\nError ({_top(metric)}) after {' or '.join(map(str, epochs))} epochs, %: the median over seeds, and their "
+    after = f"{' or '.join(map(str, epochs))} epoch{'s' * (epochs != [1])}"
+    return (f"{_table(rows, heads)}\n\nError ({_top(metric)}) after {after}, %: the median over seeds, and their "
             'range. Times the epochs: how many times those of the residual network the pure one needs, the median over pairs of '
             'seeds, and their range. A best rate is the one of the lowest median among those tried, on these same images.')
 
@@ -119,11 +137,15 @@ def _panel(ax, title):
     ax.spines[['top', 'right']].set_visible(False)
     ax.tick_params(labelsize=8.5, color=_GREY, labelcolor=_INK)
 
+_NAMES = dict(rmsprop_tf="TensorFlow's RMSProp", adamw='AdamW')
+
 def _told(found):
     "What was run; where the settings have other seeds, each of them"
-    by = {}
+    by, wds = {}, {o: r.meta['recipe'].get('wd') for (o, _), rs in found.items() for r in rs}
     for k, rs in found.items(): by.setdefault(caption(rs, free=('optimizer', 'lr', 'wd')), []).append('{} {:g}'.format(*k))
-    return ' '.join(f"{', '.join(names)}: {text}" if len(by) > 1 else text for text, names in by.items())
+    decay = ', '.join(f'{wd:g} by {_NAMES[o]}' for o, wd in wds.items() if wd is not None)
+    return ' '.join([*(f"{', '.join(names)}: {text}" if len(by) > 1 else text for text, names in by.items()),
+                     *[f'Weight decay: {decay}.'] * bool(decay)])
 
 def _panels(found, draw, text, ylabel, to, **share):
     "A row for each optimizer, a column for each pair, `text` below; `draw(ax, optimizer, network)` puts a network into a panel"
@@ -135,7 +157,7 @@ def _panels(found, draw, text, ylabel, to, **share):
     for row, o in zip(axs, optimizers):
         for ax, pair in zip(row, (small, large)):
             for m in pair: draw(ax, o, m)
-            _panel(ax, dict(rmsprop_tf="TensorFlow's RMSProp", adamw='AdamW')[o])
+            _panel(ax, _NAMES[o])
             ax.legend(loc='upper right', frameon=False, fontsize=8.5, labelcolor=_INK, handlelength=3.4)
         row[0].set_ylabel(ylabel, color=_INK)
     axs[0, 0].set(ylim=(-4, 128), yticks=range(0, 101, 20)) # the legend stands above every error

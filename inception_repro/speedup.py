@@ -14,12 +14,12 @@ import numpy as np
 
 from .cost import macs, params
 from .curves import (
-    _checked, _devices, _imagenet, _label, _missing, _of, _setting, _top, caption, figures, large, small)
+    _checked, _classes, _devices, _label, _missing, _of, _setting, _top, caption, figures, large, small)
 from .models import configure
 from .records import atomic_write
 
 # %% auto #0
-__all__ = ['Speedup', 'speedup', 'Summary', 'summary', 'write_summary']
+__all__ = ['fair', 'Speedup', 'speedup', 'Summary', 'summary', 'write_summary']
 
 # %% ../nbs/16_speedup.ipynb #d82843f9
 def _reach(x, error, e):
@@ -108,8 +108,7 @@ def _mid(values):
 
 def _row(model, runs):
     "What is said of one network"
-    width, px, classes = (_setting(runs, *o) for o in (['width'], ['px', 'size'], ['classes']))
-    classes = classes or 1000 * _imagenet(runs)
+    width, px, classes = _setting(runs, 'width'), _setting(runs, 'px', 'size'), _classes(runs)
     known = width and px and classes
     net = configure(model, num_classes=classes, width=width) if known else None
     return dict(
@@ -150,7 +149,7 @@ class Summary:
     rows: list # A dict for each network; errors and seconds are (median, lowest, highest) over seeds
     speedups: list # `Speedup`s of the pairs that have records
     caption: str # What was run
-    note: str = '' # Why something is left out
+    note: str = '' # Of the seconds: what they are, or why they are left out
 
     def _repr_markdown_(self):
         parts = [_table(self.rows, _HEADS)]
@@ -161,16 +160,29 @@ class Summary:
         return '\n\n'.join([*parts, *[self.note] * bool(self.note), self.caption]) + '\n'
 
 # %% ../nbs/16_speedup.ipynb #e8f1f0b8
+fair = 'inception_v4', 'inception_resnet_v2.b10_20_10' # nearest in cost (§3.2)
+
 def _ordered(runs): return sorted({r.meta['model'] for r in runs}, key=lambda m: ((*small, *large, m).index(m), m))
+
+def _steps_only(runs): return {r.meta['time'].get('wall') is not None for r in runs} # older records count evaluations in
 
 def _untimed(runs, rows):
     "Why seconds do not compare; empty if they do"
     if len(_devices(runs)) > 1: return 'Seconds are not compared: the runs were on several devices.'
+    if len(_steps_only(runs)) > 1: return 'Seconds are not compared: some records count those of evaluations in, and some do not.'
     worst = max((r['seconds_per_epoch'] for r in rows), key=lambda t: t[2] / t[1])
     if worst[2] > 1.25 * worst[1]: # seeds of a network do the same work (bound: ours)
         return (f'Seconds are not compared: an epoch of one and the same network took from {worst[1]:.1f} to {worst[2]:.1f} of them, '
                 'so other work ran beside.')
     return ''
+
+def _timed(runs, rows):
+    "What to think of seconds that are compared"
+    once = [r['network'] for r in rows if len(r['seeds']) == 1]
+    what = 'Seconds are those of training steps.' if _steps_only(runs) == {True} else 'Seconds count evaluations in.'
+    if not once: return what
+    who, their = (f" of {', '.join(once)}", 'their') if len(once) < len(rows) else ('', 'the')
+    return f'{what} One seed{who}: how even {their} seconds are is not known.'
 
 def summary(runs, # `Run`s, or the folder of their records
            ) -> Summary: # As markdown where it is shown or written
@@ -179,9 +191,9 @@ def summary(runs, # `Run`s, or the folder of their records
     rows = [_row(m, rs) for m, rs in _of(runs, _ordered(runs)).items()]
     note = _untimed(runs, rows)
     by = ['epoch'] if note else ['epoch', 'seconds']
-    pairs = [p for p in (small, large) if not _missing(runs, p)]
+    pairs = [p for p in (small, large, fair) if not _missing(runs, p)]
     faster = [speedup(runs, *p, metric=k, by=b) for p, k, b in product(pairs, ('top1', 'top5'), by)]
-    return Summary(rows, faster, caption(runs), note)
+    return Summary(rows, faster, caption(runs), note or _timed(runs, rows) * bool(faster))
 
 def write_summary(runs, # `Run`s, or the folder of one dataset's records
                   out, # File to write, .md

@@ -12,16 +12,37 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 root = Path(__file__).parents[1]
 tiny = [o for s in ('classes=3', 'per_class=22', 'valid_per_class=4', 'evals=2', 'epochs=1') for o in ('--set', s)] + ['--set', 'width=0.0625']
 
 
-def shell(*args, cwd=None):
+def settings(fields): return [o for k, v in fields.items() for o in ('--set', f'{k}={v}')]
+
+
+@pytest.fixture(scope='module')
+def tiny_imagenet(tmp_path_factory):
+    "200 classes in Tiny ImageNet's own layout: two noisy images of each to train on, one to validate"
+    root, rng, lines = tmp_path_factory.mktemp('data') / 'tiny-imagenet-200', np.random.default_rng(0), []
+
+    def write(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    for c in (f'n{c:08}' for c in range(200)):
+        for i in range(2): write(root / f'train/{c}/images/{c}_{i}.JPEG')
+        write(root / f'val/images/val_{c}.JPEG')
+        lines.append(f'val_{c}.JPEG\t{c}\t0\t0\t63\t63\n')
+    (root / 'val/val_annotations.txt').write_text(''.join(lines))
+    return root
+
+
+def shell(*args, cwd=None, **env):
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', 'from inception_repro.cli import main; main()', *map(str, args)],
                           capture_output=True, text=True, cwd=cwd, timeout=300,
-                          env={**os.environ, 'COLUMNS': '120', 'FORCE_COLOR': ''})
+                          env={**os.environ, 'COLUMNS': '120', 'FORCE_COLOR': '', **{k: str(v) for k, v in env.items()}})
     return done.returncode, done.stdout, done.stderr
 
 
@@ -59,12 +80,29 @@ def test_draw(tmp_path):
     (['train', 'inception_v4', '--preset', 'tiny40', '--data', 'no/such/folder'], 1, 'no/such/folder'),
     (['train', 'inception_v4', '--device', 'gpu'], 1, 'gpu'),
     (['reproduce', '--seeds', '0'], 1, '--seeds is 0'),
+    (['reproduce', '--set', 'seeds=2'], 1, '--set does not take seeds; use --seeds'),
+    (['train', 'inception_v4', '--memory', '-1'], 2, 'Invalid value'),
+    (['rates', '--preset', 'tiny'], 1, 'give --data'),
     (['figures', 'nowhere'], 1, 'nowhere'),
     (['plan', '--set', 'dataset=mnist'], 1, "how many images 'mnist' has is not known")])
 def test_mistakes_are_one_line(args, code, words, tmp_path):
     found, out, err = shell(*args, cwd=tmp_path)
     assert found == code and words in err
     if code == 1: assert len(err.strip().splitlines()) == 1 and 'Traceback' not in err
+
+
+@pytest.mark.parametrize('command, options, words', [
+    ('reproduce', dict(settings=['models=("inception_v4",)']), '--set does not take models; use --models'),
+    ('reproduce', dict(settings=['say=1']), "unknown field 'say'"), ('reproduce', dict(models='inception_v9'), "unknown model 'inception_v9'"),
+    ('train', dict(settings=['model=inception_v3']), '--set does not take model; name it after `train`'),
+    ('train', dict(settings=['name=tiny']), '--set does not take name; use --preset'),
+    ('rates', dict(rmsprop='low,high'), "--rates takes numbers, such as 0.015,0.045, not 'low,high'"), ('rates', dict(rmsprop='-1'), 'lr is -1'),
+    ('rates', dict(rmsprop='', adamw=''), 'no rate to train at'), ('rates', dict(epochs=0), 'epochs is 0'),
+    ('rates', dict(settings=['lr=.1']), '--set does not take lr; use --rates and --adamw')])
+def test_what_is_no_field_of_a_recipe(command, options, words, tmp_path, monkeypatch):
+    from inception_repro import cli
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(words)): getattr(cli, command)(*['inception_v4'] * (command == 'train'), **options)
 
 
 def test_train_then_again(tmp_path):
@@ -78,16 +116,27 @@ def test_train_then_again(tmp_path):
     assert code == 1 and 'lr: 0.045 -> 0.01' in err
 
 
-def test_train_passes_workers_on(monkeypatch):
-    from inception_repro import cli, train
+@pytest.mark.parametrize('options, workers, kept', [([], 2, None), (['--workers', '5', '--memory', '.5'], 5, 2**29)])
+def test_workers_and_memory_are_passed_on(options, workers, kept, monkeypatch):
+    from inception_repro import cli, rates, train
     from typer.testing import CliRunner
     asked = []
-    def fit(*_, workers, **__):
-        asked.append(workers)
+    def told(*_, workers, max_bytes=None, **__):
+        asked.append((workers, max_bytes))
         raise ValueError('enough')
-    monkeypatch.setattr(train, 'fit', fit)
-    for options in [], ['--workers', '5']: CliRunner().invoke(cli.app, ['train', 'inception_v4', *options])
-    assert asked == [2, 5]
+    for module, name, command in (train, 'fit', ['train', 'inception_v4']), (rates, 'run_study', ['rates']):
+        monkeypatch.setattr(module, name, told)
+        CliRunner().invoke(cli.app, [*command, *options])
+    assert asked == [(workers, kept)] * 2
+
+
+def test_images_stay_files_where_memory_is_little(tiny_imagenet, tmp_path):
+    "The option reaches the images: nothing is decoded into the cache"
+    args = ['train', 'inception_resnet_v1', '--preset', 'tiny', '--data', tiny_imagenet, '--epochs', '1', '--device', 'cpu', '--bs', '100',
+            '--width', '0.0625', '--size', '75', '--workers', '0', *(o for k in ('evals', 'per_class') for o in ('--set', f'{k}=1'))]
+    for memory, cached in ('0', False), ('.1', True):
+        code, _, err = shell(*args, '--memory', memory, '--out', tmp_path / memory, XDG_CACHE_HOME=tmp_path / 'cache')
+        assert (code, bool([*tmp_path.glob('cache/*/*/*.pixels')])) == (0, cached), err
 
 
 def test_reproduce_and_figures(tmp_path):
@@ -102,6 +151,56 @@ def test_reproduce_and_figures(tmp_path):
     code, out, _ = shell('figures', tmp_path / 'o/runs/fractals', '--out', tmp_path / 'again')
     assert code == 0
     for p in (tmp_path / 'again').iterdir(): assert p.read_bytes() == (tmp_path / 'o' / p.name).read_bytes(), p.name
+
+
+def test_two_steps_of_the_gpu_runs(tiny_imagenet, tmp_path):
+    "The command that trains on a GPU, with everything but its size: two steps of each network, §3.2's fair partner among them"
+    from inception_repro.records import read_runs
+    networks = ['inception_v3', 'inception_resnet_v1', 'inception_v4', 'inception_resnet_v2', 'inception_resnet_v2.b10_20_10']
+    small = dict(width=1/16, px=75, bs=100, epochs=1, evals=1, per_class=1)
+    args = ['reproduce', '--preset', 'tiny', '--data', tiny_imagenet, '--minutes', '5', '--device', 'cpu', '--jobs', '1',
+            '--models', ','.join(networks), '--runs', tmp_path / 'runs', '--out', tmp_path / 'o', *settings(small)]
+    code, _, err = shell(*args, XDG_CACHE_HOME=tmp_path / 'cache')
+    assert code == 0, err
+    runs = read_runs(tmp_path / 'runs/tiny-imagenet-200')
+    assert sorted(r.meta['model'] for r in runs) == sorted(networks)
+    for r in runs:
+        assert r['step'].tolist() == [2] and r['images'].tolist() == [200]
+        assert (r.meta['recipe']['precision'], r.meta['recipe']['classes'], r.meta['recipe']['compile']) == ('bf16', 200, True)
+    names = {f'fig{n}.{e}' for n in range(21, 27) for e in ('svg', 'png')}
+    assert {p.name for p in (tmp_path / 'o').iterdir()} == {'summary.md', *names}
+    assert 'tiny-imagenet-200' in (tmp_path / 'o/fig26.svg').read_text() and 'b10-20-10' in (tmp_path / 'o/summary.md').read_text()
+
+
+def test_rates_on_any_images(tiny_imagenet, tmp_path):
+    "Given too little time it stops, given more it goes on, draws and tells; the preset's rate falls as far in an epoch of it"
+    from inception_repro.rates import read_study
+    small = dict(width=1/16, px=75, bs=100, evals=1, per_class=1)
+    args = ['rates', '--preset', 'tiny', '--data', tiny_imagenet, '--rates', '0.015,0.045', '--adamw', '', '--epochs', '1', '--seeds', '1',
+            '--device', 'cpu', '--jobs', '1', '--runs', tmp_path / 'runs', '--out', tmp_path / 'o', *settings(small)]
+    code, out, err = shell(*args, '--minutes', '.0001', XDG_CACHE_HOME=tmp_path / 'cache')
+    assert code == 75 and 'the time is over; the same command goes on from step' in err and not (tmp_path / 'o').exists()
+    code, out, err = shell(*args, XDG_CACHE_HOME=tmp_path / 'cache')
+    assert code == 0, err
+    assert {p.name for p in (tmp_path / 'o').iterdir()} == {f'{k}.{e}' for k in ('rates', 'best') for e in ('svg', 'png')} | {'rates.md'}
+    found = read_study(tmp_path / 'runs')
+    assert {k: sorted(r['step'][-1] for r in v) for k, v in found.items()} == {('rmsprop_tf', lr): [2] * 4 for lr in (.015, .045)}
+    recipes = [r.meta['recipe'] for v in found.values() for r in v]
+    assert {(r['dataset'], r['epochs'], r['compress'], r['width']) for r in recipes} == {('tiny-imagenet-200', 1, 200., 1/16)}
+    table = (tmp_path / 'o/rates.md').read_text()
+    assert 'rmsprop_tf 0.015' in table and 'adamw' not in table and 'after 1 epoch, %' in table
+
+
+def test_figures_of_a_mixed_folder(tmp_path):
+    import json
+    import shutil
+    shutil.copytree(root / 'figures/runs/fractals', tmp_path / 'mixed')
+    file, = (tmp_path / 'mixed').glob('inception_v4-0.json')
+    meta = json.loads(file.read_text())
+    meta['recipe']['lr'] = .1
+    file.write_text(json.dumps(meta))
+    code, _, err = shell('figures', tmp_path / 'mixed', '--out', tmp_path / 'o')
+    assert code == 1 and 'lr is 0.045 in' in err and err.endswith('; keep one recipe to a folder\n')
 
 
 def test_side_by_side_is_one_by_one(tmp_path):

@@ -20,13 +20,14 @@ RECIPE = dict(lr=.045, optimizer='rmsprop_tf', epochs=10, width=.25, px=75, clas
 PURE, RESIDUAL = small
 
 
-def run(model, error, seed=0, x=None, seconds=None, dataset='synthetic', device='cpu x86_64', root='runs', **recipe):
+def run(model, error, seed=0, x=None, seconds=None, dataset='synthetic', device='cpu x86_64', root='runs', data=None, **recipe):
     "A run that was never trained: `error` of the epoch gives both errors"
     x = np.arange(1., 11) if x is None else np.asarray(x, float)
     rows = [{**{k: kind(1) for k, kind in COLUMNS.items()}, 'step': i + 1, 'epoch': e, 'top1': float(y), 'top5': y / 2,
              'raw_top1': float(y), 'raw_top5': y / 2, 'seconds': e * (seconds or 1)} for i, (e, y) in enumerate(zip(x, map(error, x)))]
     meta = dict(model=model, seed=seed, dataset=dataset, dataset_hash='0', finished=True, time=dict(resumed=[]),
-                recipe={**RECIPE, 'model': model, 'seed': seed, **recipe}, environment=dict(device=device, threads=2))
+                recipe={**RECIPE, 'model': model, 'seed': seed, **recipe}, environment=dict(device=device, threads=2),
+                **(dict(data=data) if data else {}))
     return Run(run_path(root, dataset, model, seed), meta, rows)
 
 
@@ -142,6 +143,21 @@ def test_seconds():
     assert [s.by for s in summary(crowded).speedups] == ['epoch', 'epoch'] and 'other work ran beside' in summary(crowded).note
 
 
+def test_what_seconds_are():
+    "Of one seed nobody knows how even they are; records that count differently do not compare"
+    assert summary(four(3)).note == 'Seconds count evaluations in.'
+    assert summary(four()).note.endswith(' One seed: how even the seconds are is not known.')
+    lopsided = summary([*four(), run(PURE, lambda t: 50, seed=7)]).note
+    assert lopsided.endswith(' One seed of inception-resnet-v1, inception-v4, inception-resnet-v2: how even their seconds are is not known.')
+    younger = four()
+    for r in younger: r.meta['time']['wall'] = 100.
+    assert summary(younger).note.startswith('Seconds are those of training steps. One seed')
+    del younger[0].meta['time']['wall']
+    mixed = summary(younger)
+    assert 'some records count those of evaluations in' in mixed.note and {s.by for s in mixed.speedups} == {'epoch'}
+    assert summary([run(PURE, lambda t: 50)]).note == ''
+
+
 # what may be compared
 
 @pytest.mark.parametrize('change', [dict(width=.5), dict(lr=.01), dict(bs=64)])
@@ -188,7 +204,7 @@ def artists(fig):
 
 
 @pytest.mark.parametrize('n', [21, 24, 25])
-@pytest.mark.parametrize('seeds,kw', [(1, {}), (3, {}), (2, dict(dataset='imagenet', classes=None, width=1., px=299)),
+@pytest.mark.parametrize('seeds,kw', [(1, {}), (3, {}), (2, dict(dataset='imagenet', classes=1000, width=1., px=299)),
                                       (1, dict(dataset='a-dataset-with-quite-a-long-name-' * 4, device='A Very Long Device ' * 12)),
                                       (1, dict(x=[.5, 1])), (1, dict(x=np.arange(20., 201, 20))), (2, dict(x=[5]))])
 def test_nothing_overlaps_or_is_cut_off(n, seeds, kw):
@@ -222,16 +238,35 @@ def test_flat_curves(top):
     assert 0 <= low < high <= 100 and low <= top <= high
 
 
-def test_table_2_for_imagenet_only():
-    for data, classes, marks in [('imagenet', None, 2), ('ImageNet-1k', 1000, 2), ('ILSVRC2012', None, 2), ('imagenet', 100, 0),
-                                 ('tiny-imagenet-200', None, 0), ('imagenette', None, 0), ('imagenet-v2', None, 0)]:
-        for n in 21, 24:
-            plot = figures[n]
-            fig = plot_errors(four(dataset=data, classes=classes), n)
-            found = [l.get_ydata()[0] for l in fig.axes[0].lines if len(l.get_ydata()) == 2]
-            assert found == [table_2[m][plot.metric] for m in plot.models][:marks]
-            assert ('Table 2' in text(fig)) == bool(marks) and ("not the paper's ImageNet" in text(fig)) == (not marks)
-    raw = plot_errors(four(dataset='imagenet', classes=None), Plot(small, 'raw_top1', 'Raw.'))
+WHOLE = dict(classes=1000, train=1_281_167, valid=50_000)
+
+
+@pytest.mark.parametrize('dataset, classes, data, imagenet', [
+    ('imagenet', 1000, None, True), ('ImageNet-1k', 1000, None, True), ('imagenet', None, None, False), ('imagenet', 100, None, False),
+    ('imagenet', 1000, WHOLE, True), ('ILSVRC2012', None, WHOLE, True), ('imagenet', None, WHOLE | dict(classes=3), False),
+    ('imagenet', None, WHOLE | dict(train=500_000), False), ('imagenet', 1000, WHOLE | dict(train=10_000), False),
+    ('tiny-imagenet-200', None, None, False), ('imagenette', None, None, False), ('imagenet-v2', 1000, WHOLE, False),
+    ('photos', None, WHOLE, False), ('fractals', 1000, None, False)])
+def test_table_2_for_imagenet_only(dataset, classes, data, imagenet):
+    runs = four(dataset=dataset, classes=classes, data=data)
+    for n in 21, 24:
+        plot = figures[n]
+        fig = plot_errors(runs, n)
+        found = [l.get_ydata()[0] for l in fig.axes[0].lines if len(l.get_ydata()) == 2]
+        assert found == [table_2[m][plot.metric] for m in plot.models if imagenet]
+        assert ('Table 2' in text(fig)) == imagenet and ("not the paper's ImageNet" in text(fig)) == (not imagenet)
+
+
+def test_part_of_imagenet_is_not_it():
+    "A record without counts whose recipe takes ten images of each class, or one that was begun with none"
+    runs = four(dataset='imagenet', classes=1000)
+    for r in runs: r.meta['data'] = None
+    assert "not the paper's ImageNet" not in caption(runs)
+    assert "not the paper's ImageNet" in caption(four(dataset='imagenet', classes=1000, per_class=10))
+
+
+def test_table_2_beside_raw_errors():
+    raw = plot_errors(four(dataset='imagenet', classes=1000), Plot(small, 'raw_top1', 'Raw.'))
     assert len(raw.axes[0].lines) == 2 and 'weights as trained' in text(raw)
 
 
@@ -279,10 +314,14 @@ def test_summary():
     assert row['top1_final'] == (np.median([e[-1] for e in errors]), min(e[-1] for e in errors), max(e[-1] for e in errors))
     assert row['top1_best'][1] == np.min(errors) and row['seeds'] == [0, 1, 2] and row['seconds_per_epoch'] == (1, 1, 1)
     assert len(s.speedups) == 8
-    full = summary(four(dataset='imagenet', classes=None, width=1., px=299)).rows
+    full = summary(four(dataset='imagenet', classes=1000, width=1., px=299)).rows
     assert [r['parameters'] for r in full] == [23_834_568, 22_756_328, 42_679_816, 32_433_928]
     assert [round(r['gmacs'], 2) for r in full] == [5.71, 6.21, 12.25, 9.26]
     unknown = summary(four(dataset='folder', classes=None))
     assert {r['parameters'] for r in unknown.rows} == {None} and '| – | – |' in unknown._repr_markdown_()
+    for name in 'folder', 'imagenet':
+        ten = summary(four(dataset=name, classes=None, width=1., px=299, data=dict(classes=10, train=9469, valid=3925)))
+        assert [r['parameters'] for r in ten.rows][:2] == [23_834_568 - 990 * 2049, 22_756_328 - 990 * 1793]
+        assert '10 classes' in ten.caption
     one = summary([run('inception_resnet_v2.b10_20_10', lambda t: 50)])
     assert one.speedups == [] and 'How many' not in one._repr_markdown_()
