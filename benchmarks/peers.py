@@ -18,6 +18,9 @@ PEERS = 'timm', 'torchvision', 'pytorchcv', 'onnxruntime', 'openvino', 'fastai'
 LAST = dict(memory_format=torch.channels_last)
 TIMM = {'inception_v3': 'inception_v3', 'inception_v4.released': 'inception_v4',
         'inception_resnet_v2.released': 'inception_resnet_v2'}
+NEAREST = {'inception_v4': 'inception_v4.released', 'inception_resnet_v2': 'inception_resnet_v2.released',
+           'inception_resnet_v2.b10_20_10': 'inception_resnet_v2.released'}  # with a peer of about the same shape, not the same weights
+MODELS = *TIMM, 'inception_resnet_v1', *NEAREST
 CV = {'inception_v4.released': 'inceptionv4', 'inception_resnet_v2.released': 'inceptionresnetv2'}
 
 
@@ -87,23 +90,38 @@ def openvino(net, x, precision):
     return lambda: torch.from_numpy(compiled([x.numpy()])[0])
 
 
+def ways_to_answer(name, new, x, bf16, compiled):
+    "Contenders that ask a peer's network, which `new` makes on its device; the first is how its users find it"
+    last = lambda dtype=torch.float32: x.to(dtype).contiguous(**LAST)  # each has its own, or none, so that memory compares
+    channels_last = lambda: new().to(**LAST)
+    ways = {name: lambda: answer(new(), x), f'{name}, channels last': lambda: answer(channels_last(), last())}
+    if compiled: ways[f'{name}, compiled'] = lambda: answer(compile_for_answers(channels_last()), last())
+    if bf16:
+        half = lambda: channels_last().bfloat16()
+        ways[f'{name}, channels last, bf16 autocast'] = lambda: answer(channels_last(), last(), 'bf16')
+        ways[f'{name} bf16'] = lambda: answer(half(), last(torch.bfloat16))
+        if compiled: ways[f'{name} bf16, compiled'] = lambda: answer(compile_for_answers(half()), last(torch.bfloat16))
+    return ways
+
+
 def answering(name, peer, x, folder, bf16, compiled):
     "Contenders that answer; timm's network as its users find it comes first"
-    last = x.contiguous(**LAST)
-    channels_last = lambda net: copy.deepcopy(net).to(**LAST)
-    ways = {'timm': lambda: answer(peer, x), 'timm, channels last': lambda: answer(channels_last(peer), last)}
-    if compiled: ways['timm, compiled'] = lambda: answer(compile_for_answers(channels_last(peer)), last)
-    ways |= {'torchvision': lambda: answer(torchvision_net(name, peer).to(x.device), x),
-             'pytorchcv': lambda: answer(cv_net(name, peer).to(x.device), x)}
+    ways = ways_to_answer('timm', lambda: copy.deepcopy(peer).to(x.device), x, bf16, compiled)
+    if name == 'inception_v3':
+        ways |= ways_to_answer('torchvision', lambda: torchvision_net(name, peer).to(x.device), x, bf16, compiled)
+    ways['pytorchcv'] = lambda: answer(cv_net(name, peer).to(x.device), x)
     if x.device.type == 'cpu':
         ways |= {'ONNX Runtime': lambda: onnxruntime(peer, x, folder), 'OpenVINO': lambda: openvino(peer, x, 'f32')}
-    if bf16:
-        ways['timm, channels last, bf16 autocast'] = lambda: answer(channels_last(peer), last, 'bf16')
-        if x.device.type == 'cpu': ways['OpenVINO bf16'] = lambda: openvino(peer, x, 'bf16')
-        if compiled:
-            half = lambda: compile_for_answers(channels_last(peer).bfloat16())
-            ways['timm bf16, compiled'] = lambda: answer(half(), last.bfloat16())
+        if bf16: ways['OpenVINO bf16'] = lambda: openvino(peer, x, 'bf16')
     return ways
+
+
+def beside(name, ways, chosen):
+    "Of contenders with another network, those to show beside ours; what they answer is no measure of ours"
+    def quiet(prepare):
+        step = prepare()
+        return lambda: (step(), None)[1]
+    return {f'beside: {k}': partial(quiet, ways[k]) for k in chosen if k in ways}
 
 
 def timm_step(net, x, y, bf16=False, per_tensor=False):
@@ -118,20 +136,43 @@ def timm_step(net, x, y, bf16=False, per_tensor=False):
     return learn(net, opt, ema.update, x, y, bf16, clip=2.)
 
 
-def training(name, x, y, bf16, compiled):
-    "Contenders that train timm's network"
-    import timm
-    new = lambda: timm.create_model(TIMM[name]).to(x.device)
-    last = x.contiguous(**LAST)
+def torch_step(net, x, y, bf16=False):
+    "A training step with torch's optimizer and average"
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+    ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(.9999), use_buffers=True)
+    opt = torch.optim.RMSprop(net.parameters(), lr=.045, alpha=.9, eps=1., momentum=.9, weight_decay=4e-5)
+    return learn(net, opt, ema.update_parameters, x, y, bf16, clip=2.)
+
+
+def ways_to_train(name, new, step, x, y, bf16, compiled):
+    "Contenders that train a peer's network, which `new` makes on its device"
+    last = lambda: x.contiguous(**LAST)
     channels_last = lambda: new().to(**LAST)
-    ways = {'timm': lambda: timm_step(new(), x, y), 'timm, channels last': lambda: timm_step(channels_last(), last, y)}
-    if compiled: ways['timm, channels last, compiled'] = lambda: timm_step(torch.compile(channels_last()), last, y)
+    ways = {name: lambda: step(new(), x, y), f'{name}, channels last': lambda: step(channels_last(), last(), y)}
+    if compiled: ways[f'{name}, channels last, compiled'] = lambda: step(torch.compile(channels_last()), last(), y)
     if bf16:
-        ways['timm, channels last, bf16'] = lambda: timm_step(channels_last(), last, y, True)
+        ways[f'{name}, channels last, bf16'] = lambda: step(channels_last(), last(), y, True)
         if compiled:
-            half = lambda: timm_step(torch.compile(channels_last()), last, y, True)
-            ways['timm, channels last, bf16, compiled'] = half
+            ways[f'{name}, channels last, bf16, compiled'] = lambda: step(torch.compile(channels_last()), last(), y, True)
     return ways
+
+
+def timm_training(name, x, y, bf16, compiled):
+    "Contenders that train timm's network as timm does"
+    def new():
+        import timm
+        return timm.create_model(TIMM[name]).to(x.device)
+    return ways_to_train('timm', new, timm_step, x, y, bf16, compiled)
+
+
+def training(name, x, y, bf16, compiled):
+    "Contenders that train a peer's network; timm's as its users find it comes first"
+    ways = timm_training(name, x, y, bf16, compiled)
+    if name != 'inception_v3': return ways
+    def new():
+        from torchvision.models import inception_v3
+        return inception_v3(weights=None, init_weights=False, transform_input=False, aux_logits=False).to(x.device)
+    return ways | ways_to_train('torchvision', new, torch_step, x, y, bf16, compiled)
 
 
 def validating(net, batches):

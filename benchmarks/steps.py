@@ -15,17 +15,17 @@ import torch
 
 from inception_repro.cost import params
 from inception_repro.learner import load_data, profile_step
-from inception_repro.recipe import network_of, preset
+from inception_repro.recipe import PRESETS, network_of, preset
 from inception_repro.records import atomic_write, environment
 from inception_repro.reproduce import FOUR
 
-OUT = Path(__file__).parent / 'records' / 'steps.json'
+RECORDS = Path(__file__).parent / 'records'
 BESIDE = 'data', 'optimizer', 'average'
 MOVED = 11 # vectors: gradient read twice; parameter, mean square and momentum read and written; for the average both read, one written
 
 def spread(values, digits=3):
     "Median and quartiles"
-    low, _, high = quantiles(values, n=4, method='inclusive')
+    low, _, high = quantiles(values, n=4, method='inclusive') if len(values) > 1 else values * 3
     return dict(median=round(median(values), digits), quartiles=[round(low, digits), round(high, digits)])
 
 def bandwidth(device, n=2**26, times=7):
@@ -38,17 +38,22 @@ def bandwidth(device, n=2**26, times=7):
         seconds.append(time.perf_counter() - began)
     return 8 * n / median(seconds)
 
-def main():
+def main(argv=None):
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument('--preset', default='demo')
+    ap.add_argument('--preset', default='demo', choices=PRESETS)
+    ap.add_argument('--data', type=Path, help="folder of images, for a preset whose images can be neither generated nor downloaded")
     ap.add_argument('--device', default='cpu')
     ap.add_argument('--threads', type=int, default=1, help='as in a run side by side with others')
     ap.add_argument('--rounds', type=int, default=5)
     ap.add_argument('--steps', type=int, default=15, help='a round')
-    ap.add_argument('--out', type=Path, default=OUT)
-    args = ap.parse_args()
+    ap.add_argument('--out', type=Path, help='by default records/steps.json, or for another preset or device steps-PRESET-DEVICE.json')
+    args = ap.parse_args(argv)
+    own = (args.preset, args.device) == ('demo', 'cpu')
+    out = args.out or RECORDS / ('steps.json' if own else f'steps-{args.preset}-{args.device}.json')
     torch.set_num_threads(args.threads)
-    data, found = load_data(preset(args.preset), progress=False), {m: [] for m in FOUR}
+    try: data = load_data(preset(args.preset), args.data, progress=False)
+    except (ValueError, OSError) as e: ap.error(str(e).replace('data=', '--data'))
+    found = {m: [] for m in FOUR}
     rate = bandwidth(args.device)
     for _ in range(args.rounds):
         for m in FOUR: found[m].append(profile_step(preset(args.preset, m), data, args.device, args.steps))
@@ -64,6 +69,6 @@ def main():
               f"  data, optimizer and average {networks[m]['beside_percent']:.1f} %, memory {memory:.1f}")
     env = dict(environment(args.device), threads=args.threads)
     record = dict(preset=args.preset, rounds=args.rounds, steps=args.steps, unit='ms', copy_gb_s=round(rate / 1e9, 2), networks=networks)
-    atomic_write(args.out, json.dumps(dict(record, environment=env), indent=1) + '\n')
+    atomic_write(out, json.dumps(dict(record, environment=env), indent=1) + '\n')
 
 if __name__ == '__main__': main()

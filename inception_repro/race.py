@@ -5,6 +5,7 @@
 # %% ../nbs/16_race.ipynb #c2cf07cf
 from __future__ import annotations
 
+import gc
 import json
 import time
 from statistics import median
@@ -17,52 +18,102 @@ from .records import atomic_write, environment
 __all__ = ['race', 'table', 'write_bench']
 
 # %% ../nbs/16_race.ipynb #20e9d7e2
-def _wait(device):
-    if torch.device(device).type == 'cuda': torch.cuda.synchronize(device)
+def _cuda(device): return torch.device(device).type == 'cuda'
 
-def _line_up(contenders, device):
-    "Steps that have run twice, what they answered, the memory they took on a GPU, and why others do not run"
+def _wait(device):
+    if _cuda(device): torch.cuda.synchronize(device)
+
+def _why(e): return f'{type(e).__name__}: {e}'.split('\n')[0][:200]
+
+def _ready(prepare, device):
+    "A step that has run twice, what it answered, and the memory it takes on a GPU"
+    gc.collect()  # what a failed one left would be taken for this one's, or freed under it
+    if _cuda(device): torch.cuda.empty_cache()  # weights for long, apart from what a step has for a moment
+    before = torch.cuda.memory_allocated(device) if _cuda(device) else 0
+    step = prepare()
+    answer = step()  # compiles, makes an optimizer's state
+    if _cuda(device): torch.cuda.reset_peak_memory_stats(device)
+    step()
+    return step, answer, torch.cuda.max_memory_allocated(device) - before if _cuda(device) else None
+
+def _line_up(contenders, device, say):
+    "Steps, what they answered, the memory they take, and why others do not run"
     steps, answers, memory, out = {}, {}, {}, {}
-    cuda = torch.device(device).type == 'cuda'
     for name, prepare in contenders.items():
-        before = torch.cuda.memory_allocated(device) if cuda else 0
-        if cuda: torch.cuda.reset_peak_memory_stats(device)
-        try:
-            step = prepare()
-            answers[name] = step()  # the first one compiles
-            step()
-        except Exception as e: out[name] = f'{type(e).__name__}: {e}'.split('\n')[0][:200]
-        else: steps[name], memory[name] = step, torch.cuda.max_memory_allocated(device) - before if cuda else None
+        if say: say(name)
+        try: steps[name], answers[name], memory[name] = _ready(prepare, device)
+        except Exception as e: out[name] = _why(e)
     return steps, answers, memory, out
 
+# %% ../nbs/16_race.ipynb #e6a2b4d7
 def _turn(step, times, device):
+    if _cuda(device): step()  # finds its memory again, which the others have used
     _wait(device)
     start = time.perf_counter()
     for _ in range(times): step()
     _wait(device)
     return (time.perf_counter() - start) / times
 
+def _rounds(steps, out, rounds, turn, device):
+    "Seconds of a step of each, round by round; one that fails goes from `steps` to `out`"
+    times, seconds = {}, {n: [] for n in steps}
+    for r in range(-1, rounds):  # the first round says how many steps make a turn
+        names, i = list(steps), max(r, 0) % max(len(steps), 1)
+        for n in names[i:] + names[:i]:
+            try: s = _turn(steps[n], times.get(n, 1), device)
+            except Exception as e:
+                out[n] = _why(e)
+                del steps[n]
+            else:
+                if n in times: seconds[n].append(s)
+                else: times[n] = max(1, round(turn / s))
+    return seconds
+
+# %% ../nbs/16_race.ipynb #062fffea
+def _half(name): return 'bf16' in name
+def _side(device): return 8192 if _cuda(device) else 2048
+
+def _product(device, half):
+    "A step: a product of large matrices"
+    n, flags = _side(device), torch.backends.cuda.matmul
+    a = torch.randn(n, n, device=device).to(torch.bfloat16 if half else torch.float32)
+    def step():
+        before, flags.allow_tf32 = flags.allow_tf32, torch.backends.cudnn.allow_tf32
+        try: a @ a
+        finally: flags.allow_tf32 = before
+    return step
+
+def _share(macs, own, products, device): # Multiply-adds of a step; seconds of steps and of products, round by round
+    "The device's rate, multiply-adds a second, and the part of it that a contender reaches; empty where it was not measured"
+    if not products: return {}
+    whole = _side(device)**3
+    return dict(matrix_rate=whole / median(products), of_matrix_rate=median(macs / a / (whole / b) for a, b in zip(own, products)))
+
 # %% ../nbs/16_race.ipynb #a359181f
-def race(contenders, # Name → function that prepares and returns a step; the first is what the others are compared with
+def race(contenders, # Name → function that prepares and returns a step; the first that runs is what the others are compared with
          images, # Images of a step
          rounds=5, # So many turns of each
-         turn=.5, # A turn is as many steps as the fastest takes in so many seconds, one at least
+         turn=.5, # A turn is as many steps as take so many seconds, one at least
          device='cpu', # Where the steps compute
-        ): # Rows, one a contender: dicts for `table`. Raises `ValueError` if the first cannot run
+         macs=None, # Multiply-adds for an image, one number or one for each name: tells the part of the device's rate that is reached
+         say=None, # Called with each name, before it gets ready
+        ): # Rows, one a contender: dicts for `table`. Raises `ValueError` if none can run
     "Time steps in turns"
-    steps, answers, memory, out = _line_up(contenders, device)
-    first = next(iter(contenders))
-    if first not in steps: raise ValueError(f'{first} cannot run, and the others are compared with it: {out[first]}')
-    times = {n: max(1, round(turn / _turn(s, 1, device))) for n, s in steps.items()}
-    names, seconds = list(steps), {n: [] for n in steps}
-    for r in range(rounds):
-        for n in names[r % len(names):] + names[:r % len(names)]: seconds[n].append(_turn(steps[n], times[n], device))
+    steps, answers, memory, out = _line_up(contenders, device, say)
+    if macs: steps |= {half: _product(device, half) for half in {_half(n) for n in steps}}
+    seconds = _rounds(steps, out, rounds, turn, device)
+    first = next((n for n in contenders if n not in out), None)
+    if first is None: raise ValueError(f"no contender can run: {'; '.join(f'{n}, {why}' for n, why in out.items())}")
     rows = []
     for n in contenders:
         if n in out: rows.append(dict(name=n, skipped=out[n]))
         else: rows.append(_row(n, images, seconds[n], seconds[first], memory[n], *_apart(answers[n], answers[first])))
+        if n not in out and macs:
+            work = images * (macs[n] if isinstance(macs, dict) else macs)
+            rows[-1].update(_share(work, seconds[n], seconds.get(_half(n)), device))
     return rows
 
+# %% ../nbs/16_race.ipynb #946d016b
 def _row(name, images, own, first, memory, logits, probability):
     ratios = sorted(a / b for a, b in zip(first, own))
     return dict(name=name, images_per_second=images / median(own), ratio=median(ratios), low=ratios[0], high=ratios[-1],
@@ -77,18 +128,20 @@ def _apart(a, b):
 # %% ../nbs/16_race.ipynb #679047c1
 def table(rows): # What `race` gave
     "Images a second, ratios and what else was measured"
-    cells = [['', 'images/s', 'ratio', 'lowest – highest', 'memory, MiB', 'logits apart', 'probabilities apart']]
+    shown = {'memory': ('memory, MiB', lambda v: f'{v / 2**20:.0f}'), 'of_matrix_rate': ('of the matrix rate', '{:.1%}'.format),
+             'logits': ('logits apart', '{:.1g}'.format), 'probability': ('probabilities apart', '{:.1g}'.format)}
+    cells = [['', 'images/s', 'ratio', 'lowest – highest', *(head for head, _ in shown.values())]]
     for r in rows:
-        if 'skipped' in r: cells.append([r['name'], '–', '–', f"left out: {r['skipped']}", '', '', ''])
-        else: cells.append([r['name'], f"{r['images_per_second']:.4g}", f"{r['ratio']:.2f}",
-                            f"{r['low']:.2f} – {r['high']:.2f}", f"{r['memory'] / 2**20:.0f}" if r['memory'] else '',
-                            *('' if r[k] is None else f'{r[k]:.1g}' for k in ('logits', 'probability'))])
-    used = [i for i in range(7) if i < 4 or any(row[i] for row in cells[1:])]
+        if 'skipped' in r: cells.append([r['name'], '–', '–', f"left out: {r['skipped']}", *[''] * len(shown)])
+        else: cells.append([r['name'], f"{r['images_per_second']:.4g}", f"{r['ratio']:.2f}", f"{r['low']:.2f} – {r['high']:.2f}",
+                            *('' if r.get(k) in (None, '') else f(r[k]) for k, (_, f) in shown.items())])
+    used = [i for i in range(len(cells[0])) if i < 4 or any(row[i] for row in cells[1:])]
     cells = [[row[i] for i in used] for row in cells]
     wide = [max(len(row[i]) for row in cells) for i in range(len(used))]
     cells.insert(1, ['-' * w for w in wide])
     return '\n'.join('| ' + ' | '.join(c.ljust(w) for c, w in zip(row, wide)) + ' |' for row in cells)
 
+# %% ../nbs/16_race.ipynb #5c07d8e4
 def write_bench(path, # JSON file
                 races, # Name → rows
                 device='cpu', # Where it was measured

@@ -356,11 +356,33 @@ assert not heavy, heavy'''
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
+LEVEL = 2 / 255  # of a byte, in [-1, 1]
+
+
+def views(device, floats=False):
+    "Both splits of some images, by a device's route; those of the CPU by that of numbers instead of bytes"
+    data = load(classes=2, per_class=16, valid_per_class=4, size=32)
+    dls = data.dataloaders(bs=8, size=40, device=device, hue=.1)
+    for o in dls.train, dls.valid:
+        if floats: o.dataset = Split(o.dataset.x.float(), o.dataset.y, o.dataset.aspect)
+        assert o.dataset.x.is_cuda == (device == 'cuda')
+    return [batch for o in (dls.train, dls.valid) for batch in o]
+
+
+def far(a, b):
+    "The largest difference between two routes' images, whose labels are the same"
+    assert len(a) == len(b) == 5 and all(torch.equal(ya, yb.cpu()) for (_, ya), (_, yb) in zip(a, b))
+    return max((xa - xb.cpu()).abs().max().item() for (xa, _), (xb, _) in zip(a, b))
+
+
+def test_bytes_are_rounded_views():
+    "The quick way on a CPU rounds rows, then columns; contrast and colours are up to three times as far apart"
+    assert 0 < far(views('cpu'), views('cpu', floats=True)) < 3 * LEVEL
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_a_gpu_gets_the_same_views():
-    data = load(classes=2, per_class=16, valid_per_class=4, size=32)
-    a, b = (data.dataloaders(bs=8, size=40, device=d, hue=.1) for d in ('cpu', 'cuda'))
-    assert b.train.dataset.x.is_cuda
-    for i in 0, 1:
-        for (xa, ya), (xb, yb) in zip(a[i], b[i]):
-            assert xb.is_cuda and torch.equal(ya, yb.cpu()) and torch.allclose(xa, xb.cpu(), atol=5e-3)
+    gpu = views('cuda')
+    assert all(x.is_cuda for x, _ in gpu)
+    assert far(views('cpu', floats=True), gpu) < 1e-4
+    assert far(views('cpu'), gpu) < 3 * LEVEL
