@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from .average import RunningAverage
-from .fast import fast, frozen
+from .fast import fast, frozen, keep_memory
 from .flat import lay_flat
 from .merge import merge_1x1
 from .models import configure
@@ -44,6 +44,7 @@ def answering(net, # A network on its device; it stays as it is
     ways = {'fast': lambda: answer(quick(torch.float32), x.to(**last))}
     if bf16: ways['fast bf16'] = lambda: answer(quick(half), x.to(half, **last))
     if x.device.type == 'cpu':
+        keep_memory() # for all contenders
         once = lambda dtype: answer(frozen(net, x, dtype), x.to(dtype, **last))
         ways['frozen'] = lambda: once(torch.float32)
         if bf16: ways['frozen bf16'] = lambda: once(half)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import warnings
 from collections import OrderedDict
 
@@ -17,7 +18,7 @@ from .merge import merge_1x1
 from .net import ConvUnit, ResidualUnit
 
 # %% auto #0
-__all__ = ['Packed', 'FusedUnit', 'FusedResidual', 'fast', 'frozen']
+__all__ = ['FROZEN', 'Packed', 'FusedUnit', 'FusedResidual', 'fast', 'frozen', 'keep_memory']
 
 # %% ../nbs/09_fast.ipynb #0b9e1104
 def _one_call(x, weight):
@@ -105,14 +106,18 @@ def fast(net, # A module of `build` or `create_model`
     return root[0]
 
 # %% ../nbs/09_fast.ipynb #0d6f202e
+FROZEN = pool_after, fold_bn, fold_scale # merged siblings gain nothing here (benchmarks/records/frozen.json)
+
 @torch.no_grad()
 def frozen(net, # `Net` on a CPU, in float32
            x, # Images of the size, and as many, as will come
            dtype=torch.float32, # Of the weights and logits; bfloat16 where the processor has it, at a cost in accuracy
+           rewrites=FROZEN, # Done first, in this order
           ): # A function of such images that gives their logits
-    "The folded network as one program of oneDNN's"
-    kind = dict(dtype=dtype, memory_format=torch.channels_last)
-    net = fold_scale(fold_bn(copy.deepcopy(net).eval())).requires_grad_(False).to(**kind)
+    "The rewritten network as one program of oneDNN's"
+    kind, net = dict(dtype=dtype, memory_format=torch.channels_last), copy.deepcopy(net).eval()
+    for rewrite in rewrites: net = rewrite(net)
+    net = net.requires_grad_(False).to(**kind)
     ready = lambda images: images.to(**kind)
     x, before = ready(x), torch.jit.onednn_fusion_enabled()
     torch.jit.enable_onednn_fusion(True)
@@ -123,3 +128,11 @@ def frozen(net, # `Net` on a CPU, in float32
         for _ in range(3): program(x)  # it watches, then it chooses
     finally: torch.jit.enable_onednn_fusion(before)
     return lambda images: program(ready(images))
+
+# %% ../nbs/09_fast.ipynb #7094b053
+def keep_memory() -> bool: # Whether the C library does: glibc's, on Linux, knows how
+    "From now on, keep what this process frees for what it needs next"
+    try: tell = ctypes.CDLL(None).mallopt
+    except (AttributeError, TypeError, OSError): return False
+    mmap_max, trim = -4, -1 # M_MMAP_MAX: no piece gets pages of its own; M_TRIM_THRESHOLD: free bytes that may stay
+    return bool(tell(mmap_max, 0) and tell(trim, 2**31 - 1))
