@@ -140,7 +140,7 @@ def measure(o):
     if gpu: res['kinds'][IDLE] = dict(ms=round(max(0, whole - busy), 4), share=round(max(0, 1 - busy / whole), 5))
     setting = {k: getattr(o, k) for k in ('model', 'width', 'px', 'bs', 'bf16', 'compiled', 'steps')}
     row = {k: row.get(k) for k in ('images_per_second', 'memory', 'matrix_rate', 'of_matrix_rate')}
-    return dict(setting, unit='ms', step=round(alone, 3), profiled=round(whole if gpu else busy, 3), **row, **res,
+    return dict(setting, unit='ms', step=round(alone, 3), busy=round(busy, 3), **row, **res,
                 versions=peers.versions(), environment=dict(environment(o.device), threads=torch.get_num_threads()))
 
 

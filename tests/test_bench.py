@@ -211,7 +211,7 @@ def test_a_profile(tmp_path, capsys):
                   '--device', 'cpu', '--records', str(tmp_path)])
     r = json.loads((tmp_path / 'profile-inception_resnet_v1-75px-cpu.json').read_text())
     assert abs(sum(k['share'] for k in r['kinds'].values()) - 1) < .001 and r['kinds'].keys() == {*profile.OPERATIONS, profile.BESIDE, profile.REST}
-    assert len(r['kernels']) == 15 and r['of_matrix_rate'] > 0 and r['profiled'] > 0
+    assert len(r['kernels']) == 15 and r['of_matrix_rate'] > 0 and r['busy'] > 0
     assert (tmp_path / 'profile-inception_resnet_v1-75px-cpu.png').stat().st_size > 5000
     assert '| convolution, backward |' in capsys.readouterr().out
 
