@@ -9,9 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from inception_repro.bench import answer, compile_for_answers, learn
+from inception_repro.bench import answer, by_hand as learn_by_hand, compile_for_answers, learn
 from inception_repro.fold import seasoned
 from inception_repro.models import create_model
+from inception_repro.net import build
 from inception_repro.weights import convert
 
 PEERS = 'timm', 'torchvision', 'pytorchcv', 'onnxruntime', 'openvino', 'fastai'
@@ -47,9 +48,8 @@ def same_as(peer, name):
     return net
 
 
-def torchvision_net(name, peer):
+def torchvision_net(peer):
     "torchvision's Inception-v3 with timm's weights, whose names it shares"
-    if name != 'inception_v3': raise ValueError('only Inception-v3 is in torchvision')
     from torchvision.models import inception_v3
     net = inception_v3(weights=None, init_weights=False, transform_input=False, aux_logits=False)
     net.load_state_dict(peer.state_dict())
@@ -108,7 +108,7 @@ def answering(name, peer, x, folder, bf16, compiled):
     "Contenders that answer; timm's network as its users find it comes first"
     ways = ways_to_answer('timm', lambda: copy.deepcopy(peer).to(x.device), x, bf16, compiled)
     if name == 'inception_v3':
-        ways |= ways_to_answer('torchvision', lambda: torchvision_net(name, peer).to(x.device), x, bf16, compiled)
+        ways |= ways_to_answer('torchvision', lambda: torchvision_net(peer).to(x.device), x, bf16, compiled)
     ways['pytorchcv'] = lambda: answer(cv_net(name, peer).to(x.device), x)
     if x.device.type == 'cpu':
         ways |= {'ONNX Runtime': lambda: onnxruntime(peer, x, folder), 'OpenVINO': lambda: openvino(peer, x, 'f32')}
@@ -116,12 +116,29 @@ def answering(name, peer, x, folder, bf16, compiled):
     return ways
 
 
-def beside(name, ways, chosen):
-    "Of contenders with another network, those to show beside ours; what they answer is no measure of ours"
+BESIDE = ', channels last', ' bf16', ' bf16, compiled', ', channels last, bf16', ', channels last, bf16, compiled'
+
+
+def beside(name, ways):
+    "Those of a peer's contenders to show beside another network; what they answer is no measure of that"
     def quiet(prepare):
         step = prepare()
         return lambda: (step(), None)[1]
-    return {f'beside: {k}': partial(quiet, ways[k]) for k in chosen if k in ways}
+    return {f'beside: {k}': partial(quiet, v) for k, v in ways.items() if k.removeprefix(name) in BESIDE}
+
+
+def nearest_answering(name, x, bf16, compiled):
+    "The answers of timm's network that is nearest to one with no peer of its own, if there is one"
+    if name not in NEAREST: return {}
+    label = f'timm {TIMM[NEAREST[name]]}'
+    return beside(label, ways_to_answer(label, lambda: timm_net(NEAREST[name]).to(x.device), x, bf16, compiled))
+
+
+def nearest_training(name, x, y, bf16, compiled):
+    "The training steps of that network"
+    if name not in NEAREST: return {}
+    label = f'timm {TIMM[NEAREST[name]]}'
+    return beside(label, ways_to_train(label, timm_new(NEAREST[name], x.device), timm_step, x, y, bf16, compiled))
 
 
 def timm_step(net, x, y, bf16=False, per_tensor=False):
@@ -157,22 +174,33 @@ def ways_to_train(name, new, step, x, y, bf16, compiled):
     return ways
 
 
-def timm_training(name, x, y, bf16, compiled):
-    "Contenders that train timm's network as timm does"
+def timm_new(name, device):
     def new():
         import timm
-        return timm.create_model(TIMM[name]).to(x.device)
-    return ways_to_train('timm', new, timm_step, x, y, bf16, compiled)
+        return timm.create_model(TIMM[name]).to(device)
+    return new
+
+
+def torchvision_new(device):
+    def new():
+        from torchvision.models import inception_v3
+        return inception_v3(weights=None, init_weights=False, transform_input=False, aux_logits=False).to(device)
+    return new
 
 
 def training(name, x, y, bf16, compiled):
     "Contenders that train a peer's network; timm's as its users find it comes first"
-    ways = timm_training(name, x, y, bf16, compiled)
+    ways = ways_to_train('timm', timm_new(name, x.device), timm_step, x, y, bf16, compiled)
     if name != 'inception_v3': return ways
-    def new():
-        from torchvision.models import inception_v3
-        return inception_v3(weights=None, init_weights=False, transform_input=False, aux_logits=False).to(x.device)
-    return ways | ways_to_train('torchvision', new, torch_step, x, y, bf16, compiled)
+    return ways | ways_to_train('torchvision', torchvision_new(x.device), torch_step, x, y, bf16, compiled)
+
+
+def by_hand(value, x, y, bf16, compiled):
+    "A network of ours as it is commonly trained, in the ways that `inception_repro.bench` leaves out"
+    half = lambda wrap: learn_by_hand(wrap(build(value).to(x.device, **LAST)), x.contiguous(**LAST), y, True)
+    ways = {'by hand, channels last, bf16': lambda: half(lambda net: net)} if bf16 else {}
+    if bf16 and compiled: ways['by hand, channels last, bf16, compiled'] = lambda: half(torch.compile)
+    return ways
 
 
 def validating(net, batches):

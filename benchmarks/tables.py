@@ -11,7 +11,7 @@ RECORDS = Path(__file__).parent / 'records'
 
 def ahead(rows, half):
     "Our fastest contender in bf16 or float32, the fastest of the others, and their ratio: median, lowest, highest of the rounds"
-    ran = [r for r in rows if 'skipped' not in r and ('bf16' in r['name']) == half]
+    ran = [r for r in rows if 'skipped' not in r and ('bf16' in r['name']) == half and not r['name'].startswith('beside')]
     sides = [[r for r in ran if r['name'].startswith('ours') == own] for own in (True, False)]
     if not all(sides): return None
     ours, other = (max(side, key=lambda r: r['images_per_second']) for side in sides)
@@ -28,7 +28,7 @@ def tables(records):
             if best := ahead(rows, half):
                 a, b, ratio, low, high = best
                 lines.append(f'| [{path.stem}]({path.name}) | {a} | {b} | {ratio:.2f} | {low:.2f} – {high:.2f} |')
-        env, settings = r['env'], {k: v for k, v in r['settings'].items() if k not in ('images', 'versions')}
+        env, settings = r['env'], {k: v for k, v in r['settings'].items() if k != 'versions'}
         where = f"{env['device']}, {settings.pop('processor')}, {env['threads']} threads, torch {env['torch']}"
         said = ', '.join([where, *(f'{k} {v}' for k, v in {**settings, **r['settings']['versions']}.items())])
         races.append(f'## {path.stem}\n\n{said}.\n\n{table(rows)}\n')

@@ -15,7 +15,7 @@ from inception_repro.models import create_model
 root = Path(__file__).parents[1]
 sys.path.append(str(root))  # behind the package that is tested
 run = pytest.importorskip('benchmarks.run')
-from benchmarks import bf16, peers, tables  # noqa: E402
+from benchmarks import bf16, peers, profile, steps, tables  # noqa: E402
 
 TIMM = pytest.mark.skipif('timm' not in peers.versions(), reason='needs timm')
 
@@ -28,6 +28,7 @@ def test_who_is_ahead():
             dict(name='absent', skipped='ImportError'), row('ours bf16', .5, .5)]
     assert tables.ahead(rows, False) == ('ours, fast', 'engine', 1.75, 1.5, 2.)
     assert tables.ahead(rows, True) is None
+    assert tables.ahead([*rows, row('beside: another network', .1, .1)], False) == ('ours, fast', 'engine', 1.75, 1.5, 2.)
     assert tables.ahead([*rows, row('engine, bf16', 1., 1.)], True) == ('ours bf16', 'engine, bf16', 2., 2., 2.)
 
 
@@ -84,7 +85,7 @@ def test_what_fewer_digits_cost(tmp_path):
 def test_answers_of_peers_are_ours():
     "At a size for which it takes seconds, every peer that is installed gives our logits"
     o = run.parse(['--infer', '--quick', '--device', 'cpu', '--models', 'inception_resnet_v2.released', '--bf16'])
-    for _, ways, _ in run.infer(o): check(ways)
+    for _, ways, *_ in run.infer(o): check(ways)
 
 
 def check(ways):
@@ -93,10 +94,131 @@ def check(ways):
         try: got = prepare()().float()
         except ImportError: continue
         except (ValueError, RuntimeError):
-            assert name in ('torchvision', 'pytorchcv')  # not this network, not this size
+            assert name == 'pytorchcv'  # not this network, not this size
             continue
         if want is None: want = got
         assert (got - want).abs().max() < (.1 if 'bf16' in name else 1e-4) * want.abs().max(), name
+
+
+def test_a_second_call_goes_on(tmp_path, monkeypatch, capsys):
+    ran = []
+    def fake(o):
+        "two races, the second of which nobody can run at first"
+        yield 'a', contenders(ours=lambda: ran.append('a') or (lambda: None)), 2
+        yield 'b', contenders(ours=(lambda: 1 / 0) if len(ran) < 2 else lambda: ran.append('b') or (lambda: None)), 2
+        yield 'c', contenders(ours=lambda: ran.append('c') or (lambda: None)), 2
+    monkeypatch.setitem(run.KINDS, 'infer', fake)
+    def call(*args):
+        ran.clear()
+        run.main(['--infer', '--rounds', '1', '--device', 'cpu', '--records', str(tmp_path), *args])
+        return ran
+    with pytest.raises(SystemExit, match='b: no contender can run: ours, ZeroDivisionError'): call()
+    assert ran == ['a', 'c']  # neither is lost with the second
+    with pytest.raises(SystemExit): call('--missing')
+    assert ran == [] and 'a, cpu: there already' in capsys.readouterr().out
+    for other in ['--rounds', '2'], ['--workers', '1'], ['--tuned']:
+        with pytest.raises(SystemExit): call('--missing', *other)
+        assert ran == ['a', 'c']
+    monkeypatch.setattr(peers, 'versions', lambda: dict(timm='0'))
+    with pytest.raises(SystemExit): call('--missing', '--tuned')
+    assert ran == ['a', 'c']
+    assert call('--missing', '--ways', 'engine') == []
+
+
+def test_networks_without_a_peer():
+    "They race against themselves; the nearest network stands beside, with its own cost"
+    o = run.parse(['--train', '--device', 'meta', '--bs', '2', '--bf16', '--compiled'])
+    assert o.px == [299] and set(o.models) == set(peers.MODELS)
+    races = {name: (ways, cost) for name, ways, _, cost in run.train(o)}
+    for name in peers.MODELS:
+        ways, cost = races[f'train-{name}-299px']
+        near = [k for k in ways if k.startswith('beside')]
+        assert next(iter(ways)) == ('timm' if name in peers.TIMM else 'by hand')
+        assert all(cost[k] == 3 * run.macs(run.configure(peers.NEAREST.get(name, name) if k in near else name)) for k in ways)
+        label = f'beside: timm {peers.TIMM.get(peers.NEAREST.get(name))}, channels last'
+        assert near == [label, f'{label}, bf16', f'{label}, bf16, compiled'] * (name in peers.NEAREST)
+    assert {k for k in races['train-inception_v3-299px'][0] if k.startswith('torchvision')} == {
+        f'torchvision{k}' for k in ('', *(f', channels last{b}{c}' for b in ('', ', bf16') for c in ('', ', compiled')))}
+
+
+@TIMM
+def test_their_answers():
+    o = run.parse(['--infer', '--quick', '--device', 'cpu', '--models', 'inception_v4', '--bf16'])
+    (_, ways, _, cost), = run.infer(o)
+    assert next(iter(ways)) == 'ours, as built' and cost.keys() == ways.keys()
+    check({k: v for k, v in ways.items() if k.startswith('ours')})
+    assert ways['beside: timm inception_v4, channels last']()() is None
+
+
+@TIMM
+def test_steps_of_peers_train(monkeypatch):
+    "Compiled ones too, though here they are not compiled"
+    compile = torch.compile
+    monkeypatch.setattr(torch, 'compile', lambda net, **kwargs: compile(net, backend='eager'))
+    x, y = torch.randn(4, 3, 32, 32), torch.arange(4)
+    class Net(nn.Sequential):
+        def __init__(self): super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 8))
+    for step in peers.timm_step, peers.torch_step:
+        ways = peers.ways_to_train('peer', lambda: nets.append(Net()) or nets[-1], step, x, y, True, True)
+        assert len(ways) == 5
+        for name, prepare in ways.items():
+            nets = []
+            step = prepare()
+            before = nets[0][0].weight.clone()
+            for _ in range(2): step()
+            assert not torch.equal(before, nets[0][0].weight), name
+
+
+def event(cat, name, ts, dur, tid=1, **args): return dict(ph='X', cat=cat, name=name, ts=ts, dur=dur, tid=tid, args=args)
+
+
+def test_kinds_of_operations():
+    for want, kernel, *around in [
+            ('convolution, backward', None, 'aten::_slow_conv2d_backward', 'aten::convolution_backward'),
+            ('convolution, backward', 'sm90_xmma_dgrad', 'aten::convolution_backward', 'autograd::engine::evaluate_function: ConvolutionBackward0'),
+            ('concatenation and copies', 'void cudnn::nchwToNhwcKernel<float>', 'aten::cudnn_convolution', 'aten::convolution'),
+            ('concatenation and copies', 'triton_poi_fused_convolution_3'),
+            ('ReLU, sums', 'triton_poi_fused_add_mul_9'),
+            ('batch normalisation', 'triton_red_fused__native_batch_norm_legit_functional_cat_relu_7'),
+            ('convolution, forward', 'triton_tem_fused_convolution_1', 'aten::convolution'),
+            ('ReLU, sums', 'void at::native::vectorized_elementwise_kernel<4>', 'aten::add_', 'AddBackward0'),
+            ('concatenation and copies', 'void at::native::CatArrayBatchedCopy<float>', 'aten::cat'),
+            ('pooling', None, 'aten::max_pool2d_with_indices_backward'),
+            (profile.BESIDE, 'void at::native::lerp', 'aten::lerp_', profile.BESIDE),
+            ('the rest', 'some_kernel')]:
+        assert profile.kind_of(kernel, around) == want, (kernel, around)
+
+
+def test_a_trace_of_a_gpu():
+    "Kernels belong to the operation that launched them, whatever runs when they do"
+    trace = [event('cpu_op', 'aten::convolution', 0, 10), event('cpu_op', 'aten::cudnn_convolution', 2, 6),
+             event('cuda_runtime', 'cudaLaunchKernel', 3, 1, correlation=7),
+             event('user_annotation', profile.BESIDE, 20, 10), event('cuda_driver', 'cuLaunchKernel', 22, 1, correlation=8),
+             event('cpu_op', 'aten::relu', 21, 30, tid=2), event('cpu_op', 'aten::relu', 40, 5),
+             event('kernel', 'implicit_gemm', 21, 4000, tid=9, correlation=7), event('kernel', 'multi_tensor', 4021, 1000, tid=9, correlation=8),
+             event('gpu_memset', 'Memset (Device)', 5021, 500, tid=9), event('gpu_user_annotation', profile.BESIDE, 0, 9000, tid=9),
+             dict(ph='M', name='process_name')]
+    found = profile.read_trace(trace, gpu=True)
+    assert found == [('implicit_gemm', 'convolution, forward', 4.), ('multi_tensor', profile.BESIDE, 1.),
+                     ('Memset (Device)', 'concatenation and copies', .5)]
+    res = profile.summary(found * 2, 2, 11.)
+    assert res['kinds']['convolution, forward'] == dict(ms=4., share=round(4 / 11, 5))
+    assert [(k['name'], k['calls']) for k in res['kernels']] == [('implicit_gemm', 1), ('multi_tensor', 1), ('Memset (Device)', 1)]
+
+
+def test_a_profile(tmp_path, capsys):
+    profile.main(['--model', 'inception_resnet_v1', '--width', '.0625', '--px', '75', '--bs', '2', '--rounds', '1', '--steps', '1',
+                  '--device', 'cpu', '--records', str(tmp_path)])
+    r = json.loads((tmp_path / 'profile-inception_resnet_v1-75px-cpu.json').read_text())
+    assert abs(sum(k['share'] for k in r['kinds'].values()) - 1) < .001 and r['kinds'].keys() == {*profile.OPERATIONS, profile.BESIDE, profile.REST}
+    assert len(r['kernels']) == 15 and r['of_matrix_rate'] > 0 and r['busy'] > 0
+    assert (tmp_path / 'profile-inception_resnet_v1-75px-cpu.png').stat().st_size > 5000
+    assert '| convolution, backward |' in capsys.readouterr().out
+
+
+def test_steps_ask_for_data(capsys):
+    with pytest.raises(SystemExit): steps.main(['--preset', 'tiny'])
+    assert 'give --data, a folder' in capsys.readouterr().err
 
 
 @TIMM
@@ -111,4 +233,4 @@ def test_memory_of_one_contender(monkeypatch):
 def test_a_cpu_compiles_answers_only(device):
     "Compiling a training step takes a CPU many minutes"
     o = run.parse(['--train', '--quick', '--compiled', '--device', device])
-    assert all(any('compiled' in k for k in ways) == (device != 'cpu') for _, ways, _ in run.train(o))
+    assert all(any('compiled' in k for k in ways) == (device != 'cpu') for _, ways, *_ in run.train(o))
