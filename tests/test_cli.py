@@ -2,9 +2,12 @@
 
 Not in a notebook: it starts processes, and redraws all twenty figures.
 """
+import json
 import multiprocessing
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,9 +194,29 @@ def test_rates_on_any_images(tiny_imagenet, tmp_path):
     assert 'rmsprop_tf 0.015' in table and 'adamw' not in table and 'after 1 epoch, %' in table
 
 
+def shell_lines(start):
+    "Lines of the shell blocks in the notebooks"
+    for nb in sorted((root / 'nbs').glob('*.ipynb')):
+        for cell in json.loads(nb.read_text(encoding='utf-8'))['cells']:
+            blocks = re.findall(r'```sh\n(.*?)```', ''.join(cell['source']), flags=re.S) if cell['cell_type'] == 'markdown' else ()
+            yield from (line for block in blocks for line in block.replace('\\\n', ' ').splitlines() if line.startswith(start))
+
+
+def test_commands_in_the_notebooks_are_spelt_right():
+    "Each is parsed: a command, its arguments and options, and fields of the recipe"
+    from inception_repro import cli
+    from typer.main import get_command
+    found, app = set(), get_command(cli.app)
+    for line in shell_lines('inception-repro '):
+        name, *args = shlex.split(line, comments=True)[1:]
+        if name == 'plan': continue
+        context = app.commands[name].make_context(name, args)
+        cli._changes(context.params.get('settings'))
+        found.add(name)
+    assert found >= {'reproduce', 'rates', 'figures', 'evaluate', 'train'}
+
+
 def test_figures_of_a_mixed_folder(tmp_path):
-    import json
-    import shutil
     shutil.copytree(root / 'figures/runs/fractals', tmp_path / 'mixed')
     file, = (tmp_path / 'mixed').glob('inception_v4-0.json')
     meta = json.loads(file.read_text())
