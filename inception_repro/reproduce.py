@@ -129,6 +129,17 @@ def _side_by_side(todo, jobs, kwargs, bars):
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 # %% ../nbs/17_reproduce.ipynb #122fbefc
+def _train(todo, jobs, kwargs, progress):
+    from inception_repro.learner import load_data
+    from inception_repro.train import _late
+    if jobs == 1:
+        for r in todo: _fit(r, progress=progress, **kwargs)
+        return
+    data, cache = kwargs['data'], {k: v for k, v in kwargs.items() if k in ('cache', 'max_bytes')}
+    if (data or todo[0].dataset != 'fractals') and not _late(kwargs['until']): # decoded once
+        load_data(todo[0], data, progress=progress, **cache)
+    with _Bars(todo) if progress else nullcontext() as bars: _side_by_side(todo, jobs, kwargs, bars)
+
 def train_all(todo, # `Recipe`s
               runs='runs', # Folder of the records
               data=None, # A folder with train/ and val/; None for what can be generated or downloaded
@@ -141,19 +152,18 @@ def train_all(todo, # `Recipe`s
               **kwargs, # `cache`, …: see `load`
              ) -> list: # Paths of the records
     "Train networks, side by side on a CPU; the same call goes on where it was interrupted"
-    import torch
-    from inception_repro.learner import load_data
-    device = str(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    from inception_repro.train import _device, _late, forget
+    device, todo = str(_device(device)), sorted(todo, key=lambda r: (r.seed, -macs(network_of(r))))
+    if jobs is not None and (not isinstance(jobs, int) or jobs < 1): raise ValueError(f'jobs is {jobs!r}; use a whole number of at least 1')
     jobs = min(jobs or (_cores() if device == 'cpu' else 1), len(todo))
     kwargs |= dict(out=str(runs), data=data, device=device, fresh=fresh, weights=weights and str(weights), until=until)
-    todo = sorted(todo, key=lambda r: (r.seed, -macs(network_of(r))))
-    if jobs > 1:
-        cache = {k: v for k, v in kwargs.items() if k in ('cache', 'max_bytes')}
-        if data or todo[0].dataset != 'fractals': load_data(todo[0], data, progress=progress, **cache)  # decoded once
-        with _Bars(todo) if progress else nullcontext() as bars: _side_by_side(todo, jobs, kwargs, bars)
-    else:
-        for r in todo: _fit(r, progress=progress, **kwargs)
-    return [run_path(runs, r.dataset, r.model, r.seed) for r in todo]
+    paths = [run_path(runs, r.dataset, r.model, r.seed) for r in todo]
+    if fresh and not _late(until):
+        for p in paths: forget(p) # all at once: what goes on later is the command without it
+    try: _train(todo, jobs, kwargs, progress)
+    except KeyboardInterrupt as e: # a process that was asked to end has no words
+        raise KeyboardInterrupt(str(e) or f"stopped; the same command{' without fresh=True' * fresh} goes on") from None
+    return paths
 
 # %% ../nbs/17_reproduce.ipynb #7a0affd4
 def reproduce(preset='demo', # One of `PRESETS`, or a `Recipe`
