@@ -196,8 +196,10 @@ def test_committed_curves_are_their_records(dataset, tmp_path):
 
 @pytest.mark.parametrize('device, how', [('cpu', ', not compiled,'), ('cuda', ', compiled,')])
 def test_plan_compiles_on_a_gpu_only(device, how, monkeypatch, capsys):
-    from inception_repro import cli, learner
+    import torch
+    from inception_repro import cli, learner, train
     asked = []
+    monkeypatch.setattr(train, '_device', torch.device) # there need not be one
     monkeypatch.setattr(learner, 'profile_step', lambda r, *_: asked.append(r.compile) or dict(forward=1.))
     for preset in 'paper', 'tiny':
         cli.plan(preset, device, bs=2)

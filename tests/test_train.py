@@ -588,3 +588,33 @@ def test_no_warnings(tmp_path, quiet):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         fit(replace(TINY, epochs=1), tmp_path, **quiet)
+
+
+@pytest.mark.parametrize('minutes', ['-5', '0', 'nan'])
+def test_minutes_that_are_none(minutes, monkeypatch, capsys):
+    from inception_repro import cli
+    monkeypatch.setattr(sys, 'argv', ['inception-repro', 'train', 'inception_v3', '--minutes', minutes])
+    with pytest.raises(SystemExit) as e: cli.main()
+    assert e.value.code == 1 and f'--minutes is {minutes}; use a number above 0' in capsys.readouterr().err
+
+
+def test_plan_tells_each_as_it_comes(tmp_path, monkeypatch, capsys):
+    "On the preset's own batch; what was told stays, should the next one fail"
+    from inception_repro import cli, learner
+    seen = []
+    def step(recipe, *rest):
+        if seen: raise RuntimeError('out of memory')
+        seen.append(recipe.bs)
+        return dict(forward=2.)
+    monkeypatch.setattr(learner, 'profile_step', step)
+    with pytest.raises(RuntimeError): cli.plan('demo', 'cpu', models='inception_v3,inception_resnet_v2.b10_20_10', record=tmp_path/'a.json')
+    out = capsys.readouterr().out
+    assert seen == [32] and len(out.splitlines()) == 2 and out.splitlines()[1].split()[5:7] == ['32', '16']
+    assert not (tmp_path/'a.json').exists()
+    seen.clear()
+    cli.plan('demo', 'cpu', models='inception_resnet_v1', record=tmp_path/'a.json')
+    kept = json.loads((tmp_path/'a.json').read_text())
+    assert [kept['preset'], kept['rows'][0]['model'], kept['rows'][0]['images_per_second']] == ['demo', 'inception_resnet_v1', 16]
+    assert kept['environment']['torch'] == torch.__version__
+    with pytest.raises(ValueError, match='steps is 0; use a whole number of at least 1'): cli.plan('demo', 'cpu', steps=0)
+    with pytest.raises(ValueError, match="unknown model 'inception_v5'"): cli.plan('demo', 'cpu', models='inception_v5')
