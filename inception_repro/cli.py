@@ -214,7 +214,7 @@ def plan(preset: _Preset = 'paper',
          device: _Device = None,
          bs: Annotated[int, typer.Option(help='Largest batch that is timed.')] = None,
          steps: Annotated[int, typer.Option(help='Steps that are timed.')] = 3,
-         models: Annotated[str, typer.Option(help='Names of networks, with commas between them; the four of the paper unless given.')] = None,
+         models: Annotated[str, typer.Option(help="Names, with commas between them; the paper's four unless given.")] = None,
          record: Annotated[Path, typer.Option(help='File for the estimate, .json.')] = None,
          settings: _Set = None):
     "What a preset takes, from a short timing on this machine."
@@ -222,14 +222,15 @@ def plan(preset: _Preset = 'paper',
     names = models.split(',') if models else FOUR
     width = max(map(len, ('network', *names)))
     say = lambda name: print(f'timing {name} …', file=sys.stderr)
-    head = f"{'network':{width}} {'epochs':>6} {'images':>13} {'steps':>11} {'exaFLOPs':>9} {'batch':>5} {'images/s':>9} {'hours':>9} {'on 8':>8}"
+    head = (f"{'network':{width}} {'epochs':>6} {'images':>13} {'steps':>11} {'exaFLOPs':>9} {'batch':>5} {'images/s':>9} "
+            f"{'hours':>9} {'on 8':>8}")
     def each(r): # as it comes
         if r['model'] == names[0]: print(head)
         print(f"{r['model']:{width}} {r['epochs']:>6} {r['images']:>13,} {r['steps']:>11,} {r['exaflops']:>9.3g} {r['batch']:>5} "
               f"{r['images_per_second']:>9.3g} {r['hours']:>9.3g} {r['hours'] / 8:>8.2g}", flush=True)
     rows = measure(preset, device, bs, steps, names, say, each, record, **_changes(settings))
     how = 'compiled' if rows[0]['compiled'] else 'not compiled'
-    print(f'hours on one such device, {how}, of training alone, in batches of the size that was timed: evaluation, and decoding where images stay files, come on top; '
+    print(f'hours on one such device, {how}, of training alone, in batches as timed: evaluation, and decoding where images stay files, come on top; '
           'on 8 as if all of them were kept as busy')
 
 # %% ../nbs/18_cli.ipynb #19b80c6b

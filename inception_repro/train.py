@@ -91,7 +91,8 @@ class Keep(Part):
     def check(self, loss): # Tensor or number
         if isfinite(loss): return
         c = self.count
-        where = f"{'at' if c.total.device.type == 'cpu' else 'by'} step {c.step}, epoch {c.at:.3g}, learning rate {self.opt.hypers[0]['lr']:.3g}"
+        at = 'at' if c.total.device.type == 'cpu' else 'by' # a GPU's may be older
+        where = f"{at} step {c.step}, epoch {c.at:.3g}, learning rate {self.opt.hypers[0]['lr']:.3g}"
         raise FloatingPointError(f'{self.record.path}: the loss is {float(loss)} {where}; '
                                  'start again at a lower rate, with fresh=True')
 
