@@ -5,8 +5,8 @@
 # %% ../nbs/13_checkpoint.ipynb #19dbeb45
 from __future__ import annotations
 
-import io, random, warnings
-from contextlib import contextmanager
+import io, os, random, warnings
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -94,13 +94,30 @@ class Checkpoints:
         if found: raise ValueError(f'no checkpoint in {self.folder} is whole; start the run again with fresh=True')
 
 # %% ../nbs/13_checkpoint.ipynb #b8c342a8
-@contextmanager
-def locked(folder): # A `Path`; it is made
-    "Keep every other process out of a run's folder; the lock falls with the process, however that ends"
+def _lock(folder):
+    "The open file of a lock that is ours"
     import fcntl
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder/'lock', 'w') as f:
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            f = open(folder/'lock', 'w')
+        except (FileExistsError, FileNotFoundError): # the folder has just been deleted by another
+            if folder.is_file(): raise
+            continue
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            f.close()
             raise RuntimeError(f'{folder} is in use by another process; wait for it, or choose another out') from None
-        yield
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(folder/'lock'), os.fstat(f.fileno())): return f
+        f.close() # so has this file
+
+@contextmanager
+def locked(folder): # A `Path`; it is made, and deleted if it is empty in the end
+    "Keep every other process out of a run's folder; the lock falls with the process, however that ends"
+    with _lock(folder):
+        try: yield
+        finally:
+            (folder/'lock').unlink(missing_ok=True)
+            for p in folder, folder.parent:
+                with suppress(OSError): p.rmdir() # unless it has something in it

@@ -106,9 +106,12 @@ _Runs = Annotated[Path, typer.Option(help='Folder of the records.')]
 _Workers = Annotated[int, typer.Option(help='Processes that decode, where images stay files.')]
 _Memory = Annotated[float, typer.Option(min=0, help='GiB of decoded images kept, 4 unless given; a larger dataset stays files.')]
 _Jobs = Annotated[int, typer.Option(help='Runs at a time: one a core on a CPU, one on a GPU.')]
-_Minutes = Annotated[float, typer.Option(help='Stop after so many minutes; the same command goes on (exit code 75).')]
+_Minutes = Annotated[float, typer.Option(help='Stop after so many minutes; the same command, without --fresh, goes on (exit code 75).')]
 
-def _until(minutes): return None if minutes is None else time.time() + 60 * minutes
+def _until(minutes):
+    if minutes is None: return None
+    if not minutes > 0: raise ValueError(f'--minutes is {minutes:g}; use a number above 0, or leave it out')
+    return time.time() + 60 * minutes
 
 def _kept(memory): return {} if memory is None else dict(max_bytes=int(memory * 2**30)) # as `load` takes it
 
@@ -242,16 +245,23 @@ def plan(preset: _Preset = 'paper',
          device: _Device = None,
          bs: Annotated[int, typer.Option(help='Largest batch that is timed.')] = None,
          steps: Annotated[int, typer.Option(help='Steps that are timed.')] = 3,
+         models: Annotated[str, typer.Option(help="Names, with commas between them; the paper's four unless given.")] = None,
+         record: Annotated[Path, typer.Option(help='File for the estimate, .json.')] = None,
          settings: _Set = None):
     "What a preset takes, from a short timing on this machine."
-    from inception_repro.reproduce import plan as measure
+    from inception_repro.reproduce import FOUR, plan as measure
+    names = models.split(',') if models else FOUR
+    width = max(map(len, ('network', *names)))
     say = lambda name: print(f'timing {name} …', file=sys.stderr)
-    rows = measure(preset, device, bs, steps, say=say, **_changes(settings))
-    print(f"{'network':20} {'epochs':>6} {'images':>13} {'steps':>11} {'exaFLOPs':>9} {'images/s':>9} {'hours':>9} {'on 8':>8}")
-    for r in rows: print(f"{r['model']:20} {r['epochs']:>6} {r['images']:>13,} {r['steps']:>11,} {r['exaflops']:>9.3g} "
-                         f"{r['images_per_second']:>9.3g} {r['hours']:>9.3g} {r['hours'] / 8:>8.2g}")
+    head = (f"{'network':{width}} {'epochs':>6} {'images':>13} {'steps':>11} {'exaFLOPs':>9} {'batch':>5} {'images/s':>9} "
+            f"{'hours':>9} {'on 8':>8}")
+    def each(r): # as it comes
+        if r['model'] == names[0]: print(head)
+        print(f"{r['model']:{width}} {r['epochs']:>6} {r['images']:>13,} {r['steps']:>11,} {r['exaflops']:>9.3g} {r['batch']:>5} "
+              f"{r['images_per_second']:>9.3g} {r['hours']:>9.3g} {r['hours'] / 8:>8.2g}", flush=True)
+    rows = measure(preset, device, bs, steps, names, say, each, record, **_changes(settings))
     how = 'compiled' if rows[0]['compiled'] else 'not compiled'
-    print(f'hours on one such device, {how}, of training alone: evaluation, and decoding where images stay files, come on top; '
+    print(f'hours on one such device, {how}, of training alone, in batches as timed: evaluation, and decoding where images stay files, come on top; '
           'on 8 as if all of them were kept as busy')
 
 # %% ../nbs/18_cli.ipynb #19b80c6b

@@ -5,7 +5,7 @@
 # %% ../nbs/10_records.ipynb #23628790
 from __future__ import annotations
 
-import json, math, os, platform, subprocess, time
+import json, math, os, platform, subprocess, time, warnings
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -268,10 +268,14 @@ def check_run(run, # A `Run`, or the path of one
 # %% ../nbs/10_records.ipynb #5dc2a010
 def read_runs(folder, # One dataset's records, such as `figures/runs/fractals`
               mixed=False, # Allow recipes to differ
-             ) -> list: # `Run`s, by name
+              unfinished=False, # Take runs that are not finished, too
+             ) -> list: # `Run`s, by name; none if none is finished
     "Read and check every record of a folder; all have one recipe"
-    if not (runs := [check_run(p) for p in sorted(Path(folder).glob('*.csv'))]):
+    if not (runs := [read_run(p) for p in sorted(Path(folder).glob('*.csv'))]):
         raise FileNotFoundError(f'{folder} holds no records; run one first')
+    if not unfinished and (going := [r.path.stem for r in runs if not r.meta['finished']]):
+        warnings.warn(f"{folder}: {', '.join(going)} left out, not finished; the command that began it goes on with it")
+    runs = [check_run(r) if r.meta['finished'] else r for r in runs if r.meta['finished'] or unfinished]
     own = [{k: v for k, v in r.meta['recipe'].items() if k not in ('model', 'seed')} for r in runs]
     for r, o in zip(runs, own):
         if not mixed and (diff := _differ(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True)):

@@ -5,11 +5,12 @@
 # %% ../nbs/17_reproduce.ipynb #82a3bc58
 from __future__ import annotations
 
+import json
 import os
 import time
 from concurrent.futures import CancelledError, ProcessPoolExecutor, wait
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -17,7 +18,7 @@ from threading import Thread
 from .cost import macs, params
 from .curves import draw_figures
 from .recipe import Recipe, network_of, preset as _preset
-from .records import read_run, run_path
+from .records import atomic_write, environment, read_run, run_path
 from .speedup import write_summary
 
 # %% auto #0
@@ -129,6 +130,17 @@ def _side_by_side(todo, jobs, kwargs, bars):
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 # %% ../nbs/17_reproduce.ipynb #122fbefc
+def _train(todo, jobs, kwargs, progress):
+    from inception_repro.learner import load_data
+    from inception_repro.train import _late
+    if jobs == 1:
+        for r in todo: _fit(r, progress=progress, **kwargs)
+        return
+    data, cache = kwargs['data'], {k: v for k, v in kwargs.items() if k in ('cache', 'max_bytes')}
+    if (data or todo[0].dataset != 'fractals') and not _late(kwargs['until']): # decoded once
+        load_data(todo[0], data, progress=progress, **cache)
+    with _Bars(todo) if progress else nullcontext() as bars: _side_by_side(todo, jobs, kwargs, bars)
+
 def train_all(todo, # `Recipe`s
               runs='runs', # Folder of the records
               data=None, # A folder with train/ and val/; None for what can be generated or downloaded
@@ -141,19 +153,18 @@ def train_all(todo, # `Recipe`s
               **kwargs, # `cache`, …: see `load`
              ) -> list: # Paths of the records
     "Train networks, side by side on a CPU; the same call goes on where it was interrupted"
-    import torch
-    from inception_repro.learner import load_data
-    device = str(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    from inception_repro.train import _device, _late, forget
+    device, todo = str(_device(device)), sorted(todo, key=lambda r: (r.seed, -macs(network_of(r))))
+    if jobs is not None and (not isinstance(jobs, int) or jobs < 1): raise ValueError(f'jobs is {jobs!r}; use a whole number of at least 1')
     jobs = min(jobs or (_cores() if device == 'cpu' else 1), len(todo))
     kwargs |= dict(out=str(runs), data=data, device=device, fresh=fresh, weights=weights and str(weights), until=until)
-    todo = sorted(todo, key=lambda r: (r.seed, -macs(network_of(r))))
-    if jobs > 1:
-        cache = {k: v for k, v in kwargs.items() if k in ('cache', 'max_bytes')}
-        if data or todo[0].dataset != 'fractals': load_data(todo[0], data, progress=progress, **cache)  # decoded once
-        with _Bars(todo) if progress else nullcontext() as bars: _side_by_side(todo, jobs, kwargs, bars)
-    else:
-        for r in todo: _fit(r, progress=progress, **kwargs)
-    return [run_path(runs, r.dataset, r.model, r.seed) for r in todo]
+    paths = [run_path(runs, r.dataset, r.model, r.seed) for r in todo]
+    if fresh and not _late(until):
+        for p in paths: forget(p) # all at once: what goes on later is the command without it
+    try: _train(todo, jobs, kwargs, progress)
+    except KeyboardInterrupt as e: # a process that was asked to end has no words
+        raise KeyboardInterrupt(str(e) or f"stopped; the same command{' without fresh=True' * fresh} goes on") from None
+    return paths
 
 # %% ../nbs/17_reproduce.ipynb #7a0affd4
 def reproduce(preset='demo', # One of `PRESETS`, or a `Recipe`
@@ -188,40 +199,55 @@ def _extent(r):
     images = known[1] * classes // known[0]
     return classes, min(images, classes * r.per_class) if r.per_class else images
 
-def _images_per_second(r, classes, device, bs, steps):
-    "Measured on random bytes, a batch of at most `bs`"
+def _batch(r, net, device, bs):
+    "Images of a timed step: at most `bs`, and as many as make whole parts; and its parts, as large as the recipe's"
+    n = min(r.bs, bs or (max(8, int(1e11 // macs(net, (r.px, r.px, 3)))) if device == 'cpu' else r.bs))
+    parts = max(1, r.replicas * n // r.bs)
+    return n // parts * parts, parts
+
+def _images_per_second(r, classes, device, n, parts, steps):
+    "Measured on random bytes, a batch of `n`"
     import torch
     from inception_repro.batches import Split
     from inception_repro.data import Data
     from inception_repro.learner import profile_step
-    n = min(bs, r.bs)
     x, y = torch.randint(0, 256, (2 * n, 3, r.stored, r.stored), dtype=torch.uint8), torch.arange(2 * n) % classes
     split = Split(x, y, torch.ones(2 * n))
     data = Data('random', tuple(map(str, range(classes))), split, split, '', [])
-    parts = max(1, r.replicas * n // r.bs) # as large as the recipe's
-    return n / sum(profile_step(replace(r, bs=n // parts * parts, replicas=parts, classes=None), data, device, steps, 2).values())
+    return n / sum(profile_step(replace(r, bs=n, replicas=parts, classes=None), data, device, steps, 2).values())
+
+# %% ../nbs/17_reproduce.ipynb #e1f2a3b4
+def _estimate(r, classes, images, device, bs, steps):
+    "What one network takes"
+    net, seen = network_of(r, classes), images // r.bs * r.bs * r.epochs
+    batch, parts = _batch(r, net, device, bs)
+    rate = _images_per_second(r, classes, device, batch, parts, steps)
+    return dict(model=r.model, epochs=r.epochs, images=seen, steps=images // r.bs * r.epochs, parameters=params(net),
+                exaflops=6 * macs(net, (r.px, r.px, 3)) * seen / 1e18, compiled=r.compile, batch=batch, images_per_second=rate,
+                hours=seen / rate / 3600)
 
 # %% ../nbs/17_reproduce.ipynb #51fda45b
 def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
          device=None, # By default a GPU where there is one
-         bs=None, # Largest batch that is timed; 8 on a CPU, the recipe's on a GPU, unless given
+         bs=None, # Largest batch that is timed; the recipe's unless given, on a CPU no more than take seconds
          steps=3, # Steps that are timed
          models=FOUR, # Names of `list_models`
          say=lambda *_: None, # Told the name of each network before it is timed
+         each=lambda *_: None, # Told the estimate of each as it comes
+         record=None, # JSON file for all of them, with the recipe and the environment
          **changes, # Other fields of `Recipe`
-        ) -> list: # Of a dict each: model, epochs, images, steps, exaflops, compiled, images_per_second, hours
+        ) -> list: # Of a dict each: model, epochs, images, steps, exaflops, compiled, batch, images_per_second, hours
     "What training would take, from a short timing on this machine"
-    import torch
-    device = str(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    from inception_repro.train import _device
+    for name, v, least in ('steps', steps, 1), ('bs', bs or 2, 2):
+        if not isinstance(v, int) or v < least: raise ValueError(f'{name} is {v!r}; use a whole number of at least {least}')
+    device, rows = _device(device), []
     todo = [(r, *_extent(r)) for r in recipes(preset, models=models, **changes)]
-    if device == 'cpu': todo = [(replace(r, compile=False), *rest) for r, *rest in todo] # minutes, for seconds of timing
-    rows = []
+    if device.type == 'cpu': todo = [(replace(r, compile=False), *rest) for r, *rest in todo] # minutes, for seconds of timing
     for r, classes, n in todo:
         say(r.model)
-        bs_ = bs or (8 if device == 'cpu' else r.bs)
-        rate, seen = _images_per_second(r, classes, device, bs_, steps), n // r.bs * r.bs * r.epochs
-        net = network_of(r, classes)
-        rows.append(dict(model=r.model, epochs=r.epochs, images=seen, steps=n // r.bs * r.epochs, parameters=params(net),
-                         exaflops=6 * macs(net, (r.px, r.px, 3)) * seen / 1e18, compiled=r.compile, images_per_second=rate,
-                         hours=seen / rate / 3600))
+        rows.append(_estimate(r, classes, n, str(device), bs, steps))
+        each(rows[-1])
+    about = dict(preset=preset if isinstance(preset, str) else None, recipe=asdict(todo[0][0]), timed_steps=steps)
+    if record: atomic_write(record, json.dumps(about | dict(environment=environment(device), rows=rows), indent=1) + '\n')
     return rows

@@ -5,7 +5,7 @@
 # %% ../nbs/13_train.ipynb #da6df962
 from __future__ import annotations
 
-import shutil, sys, time, warnings
+import re, shutil, sys, time, warnings
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from errno import ENOSPC
@@ -22,7 +22,7 @@ from .recipe import Recipe, evaluation_steps
 from .records import Record, atomic_write, environment, read_run, run_path
 
 # %% auto #0
-__all__ = ['Watch', 'Keep', 'Bar', 'OutOfTime', 'Limit', 'fit']
+__all__ = ['Watch', 'Keep', 'Bar', 'OutOfTime', 'Limit', 'forget', 'fit']
 
 # %% ../nbs/13_train.ipynb #a1b2c3d4
 class Watch(Part):
@@ -91,7 +91,8 @@ class Keep(Part):
     def check(self, loss): # Tensor or number
         if isfinite(loss): return
         c = self.count
-        where = f"{'at' if c.total.device.type == 'cpu' else 'by'} step {c.step}, epoch {c.at:.3g}, learning rate {self.opt.hypers[0]['lr']:.3g}"
+        at = 'at' if c.total.device.type == 'cpu' else 'by' # a GPU's may be older
+        where = f"{at} step {c.step}, epoch {c.at:.3g}, learning rate {self.opt.hypers[0]['lr']:.3g}"
         raise FloatingPointError(f'{self.record.path}: the loss is {float(loss)} {where}; '
                                  'start again at a lower rate, with fresh=True')
 
@@ -155,18 +156,21 @@ class Bar(Part):
 class OutOfTime(Exception):
     "A run has stopped at its time limit, and can go on"
 
+def _late(until): return until is not None and not time.time() < until # nan has no time, either
+
 class Limit(Part):
     "Stop at a time of day, resumably"
     order = 55
-    def __init__(self, until, path): self.until, self.path = until, path # as `time.time` counts; the record
+    def __init__(self, until, # As `time.time` counts
+                 way, # How to go on, in words
+                ):
+        self.until, self.way = until, way
+
     def after_batch(self):
         c = self.count
-        if time.time() < self.until or c.step == c.steps * self.n_epoch: return
+        if not _late(self.until - self.keep.cost) or c.step == c.steps * self.n_epoch: return
         self.keep.save()
-        self.over(c.step)
-
-    def over(self, step):
-        raise OutOfTime(f'{self.path}: the time is over; the same command goes on from step {step}')
+        raise OutOfTime(f'{self.keep.record.path}: the time is over; {self.way}')
 
 # %% ../nbs/13_train.ipynb #dc5bbceb
 def _plain(recipe):
@@ -203,17 +207,25 @@ def _complete(record, due):
         raise ValueError(f'{record.path} lacks the rows of steps {lost}; start again with fresh=True')
 
 # %% ../nbs/13_train.ipynb #89e79274
+def _folder(path): return path.parent/'checkpoints'/path.stem # of a record's checkpoints
+
+class _Way:
+    "How to go on with a run, in words"
+    def __init__(self, path, fresh): self.path, self.fresh, self.begun = path, fresh, not path.exists()
+    def __str__(self):
+        there = self.path.exists() and (self.begun or not self.fresh)
+        files = Checkpoints(_folder(self.path)).files() if there else ()
+        without = ' without fresh=True' * (self.fresh and self.begun)
+        return f'the same command{without} goes on from step {int(files[0].stem) if files else 0}'
+
 @contextmanager
-def _explained(path, checkpoints):
+def _explained(path, way):
     "Say what to do after Ctrl-C, or on a full disk"
-    def last(): return int(checkpoints.files()[0].stem) if checkpoints.files() else 0
     try: yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f'{path}: stopped; the same command goes on from step {last()}') from None
+    except KeyboardInterrupt: raise KeyboardInterrupt(f'{path}: stopped; {way}') from None
     except OSError as e:
         if e.errno != ENOSPC: raise
-        way = f'the disk is full; make room, and the same command goes on from step {last()}'
-        raise OSError(ENOSPC, way, str(path)) from e
+        raise OSError(ENOSPC, f'the disk is full; make room, and {way}', str(path)) from e
 
 def _loop(learn, epochs):
     "fastai's loop, from where the run is"
@@ -226,10 +238,19 @@ def _loop(learn, epochs):
 
 # %% ../nbs/13_train.ipynb #02c9d56d
 def _device(device):
-    device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    if device.type == 'cuda' and not torch.cuda.is_available():
-        raise ValueError(f"device is '{device}', but torch {torch.__version__} finds no GPU; use 'cpu'")
-    return device
+    n = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = re.fullmatch(r'cpu|cuda(:(\d+))?', str(device or ('cuda' if n else 'cpu')))
+    if not found: raise ValueError(f"unknown device '{device}'; one of cpu, cuda, cuda:N")
+    if found[0] == 'cpu': return torch.device('cpu')
+    if not n: raise ValueError(f"device is '{device}', but torch {torch.__version__} finds no GPU; use 'cpu'")
+    if int(found[2] or 0) >= n: raise ValueError(f"device is '{device}', but torch finds {n}, cuda:0 to cuda:{n - 1}")
+    return torch.device(found[0])
+
+def forget(path): # The table of a record
+    "Delete a record and its checkpoints"
+    with locked(_folder(path)):
+        Checkpoints(_folder(path)).clean(all=True)
+        for p in path, path.with_suffix('.json'): p.unlink(missing_ok=True)
 
 def _save_weights(net, path):
     from safetensors.torch import save
@@ -268,8 +289,10 @@ def fit(recipe, # `Recipe`
         **kwargs, # `cache`, `max_bytes`: see `load`
        ): # `Run`
     "Train a network; the same call goes on with a run that was interrupted, and returns one that is finished at once"
+    if not isinstance(workers, int) or workers < 0:
+        raise ValueError(f'workers is {workers!r}; use a whole number, 0 to decode without more processes')
     device, path = _device(device), run_path(out, recipe.dataset, recipe.model, recipe.seed)
-    folder = path.parent/'checkpoints'/path.stem
+    folder, way = _folder(path), _Way(path, fresh)
     def done():
         if fresh or not path.exists(): return
         run = _same(read_run(path), recipe, data if isinstance(data, Data) else None)
@@ -280,15 +303,16 @@ def fit(recipe, # `Recipe`
         if save_weights and not Path(save_weights).exists():
             warnings.warn(f'{path} is finished, and its weights were not kept; train again with fresh=True to have them')
         return run
-    with locked(folder), seeded(recipe.seed, device), _explained(path, Checkpoints(folder)):
+    if _late(until): raise OutOfTime(f'{path}: the time is over; {way}')
+    with locked(folder), seeded(recipe.seed, device), _explained(path, way):
         if run := done(): return run # another process was just finishing it
         learn, record = _prepare(recipe, path, folder, data, device, fresh, save_every, env, workers, progress,
                                  **kwargs)
-        if until: learn.add_cb(Limit(until, path))
+        way.begun = True
+        if until is not None: learn.add_cb(Limit(until, way))
         _loop(learn.add_cbs(cbs), recipe.epochs)
         if save_weights: _save_weights(learn.average.net.module, save_weights)
         if peak := learn.keep.peak(): record.meta['environment']['peak_memory'] = peak
         record.finish()
         shutil.rmtree(folder)
-        with suppress(OSError): folder.parent.rmdir() # others may be at work there
     return read_run(path)

@@ -192,6 +192,26 @@ def test_runs_of_one_recipe(tmp_path):
     assert [r.meta['seed'] for r in read_runs(tmp_path / 'd')] == [0, 1, 2]
 
 
+def test_runs_that_are_going_are_left_out(tmp_path):
+    "With a warning that names them; the recipe of theirs does not matter"
+    for seed in range(3):
+        rec = Record.create(tmp_path, **{**WHAT, 'seed': seed, 'recipe': dict(lr=.045 if seed == 1 else .1)})
+        rec.append(**row(1))
+        if seed == 1: rec.finish()
+    with pytest.warns(UserWarning, match='inception_resnet_v2.released-0, inception_resnet_v2.released-2 left out, not finished'):
+        assert [r.meta['seed'] for r in read_runs(tmp_path / 'd')] == [1]
+    with pytest.raises(ValueError, match='recipes differ'): read_runs(tmp_path / 'd', unfinished=True)
+    assert [r.meta['finished'] for r in read_runs(tmp_path / 'd', mixed=True, unfinished=True)] == [False, True, False]
+
+
+def test_a_finished_run_that_is_cut_off_is_refused(tmp_path):
+    rec = Record.create(tmp_path, **WHAT)
+    rec.append(**row(1))
+    rec.finish()
+    rec.path.write_bytes(rec.path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match='its table is cut off'): read_runs(tmp_path / 'd')
+
+
 def test_environment_outside_a_repository(monkeypatch):
     monkeypatch.setattr(records.subprocess, 'run', lambda *a, **k: (_ for _ in ()).throw(FileNotFoundError('git')))
     assert records.environment()['commit'] is None

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
+from functools import partial
 from itertools import product
 from types import SimpleNamespace
 
@@ -57,6 +59,11 @@ class Raise(Part):
 
     def __call__(self, name):
         if name == self.event and self.count.step == self.stop_at: raise self.exc
+
+
+class Once(Part):
+    "Time for one step"
+    def before_fit(self): self.limit.until = 0.
 
 
 def stop(recipe, out, quiet, step, event='after_backward', save_every=0, exc=KeyboardInterrupt):
@@ -125,7 +132,7 @@ def test_seconds_of_pieces_add_up(tmp_path, quiet):
     class Slow(Part):
         def after_batch(self): time.sleep(.05)
     for _ in range(STEPS):
-        try: run = fit(recipe, tmp_path, **quiet, until=time.time(), cbs=Slow())
+        try: run = fit(recipe, tmp_path, **quiet, until=time.time() + 99, cbs=[Slow(), Once()])
         except train.OutOfTime: pass
     assert run.meta['finished'] and run['seconds'][-1] >= STEPS * .05
 
@@ -185,6 +192,44 @@ def test_an_older_checkpoint(whole, tmp_path, quiet):
     assert again.meta['time']['first']['steps'] == 5
 
 
+def test_the_time_is_over_before_anything_is_made(whole, tmp_path, quiet, monkeypatch):
+    late = dict(until=time.time(), device='cpu')
+    assert compare(fit(TINY, whole.path.parents[1], **late), whole) == '' # what is finished needs none
+    stop(TINY, tmp_path, quiet, 5)
+    monkeypatch.setattr(train, 'load_data', None)
+    with pytest.raises(train.OutOfTime, match='the time is over; the same command goes on from step 5'): fit(TINY, tmp_path, **late)
+    with pytest.raises(train.OutOfTime, match='command goes on from step 0'): fit(TINY, tmp_path, **late, fresh=True)
+    with pytest.raises(train.OutOfTime): fit(TINY, tmp_path/'new', **late | dict(until=float('nan')))
+    assert not (tmp_path/'new').exists() and read_run(tmp_path/'fractals/inception_resnet_v1-0.csv')['step'].tolist() == [2, 4]
+
+
+def test_a_limit_leaves_room_for_its_checkpoint(tmp_path, quiet):
+    class Dear(Part):
+        order = 51
+        def after_batch(self): self.keep.cost = 90. * (self.count.step == 3)
+    with pytest.raises(train.OutOfTime, match='from step 3'): fit(TINY, tmp_path, **quiet, until=time.time() + 60, cbs=Dear())
+
+
+def test_fresh_goes_on_without_it(whole, tmp_path, quiet):
+    "After a limit, Ctrl-C, and before it has begun"
+    other, fresh = replace(TINY, lr=.01), dict(quiet, fresh=True)
+    fit(other, tmp_path, **quiet)
+    for way, exc in (Once(), train.OutOfTime), (Raise(1, 'before_batch'), KeyboardInterrupt):
+        with pytest.raises(exc, match='the same command without fresh=True goes on from step [01]$'):
+            fit(TINY, tmp_path, **fresh, cbs=way, until=time.time() + 99)
+    assert compare(whole, fit(TINY, tmp_path, **quiet)) == ''
+    with pytest.raises(KeyboardInterrupt, match='the same command goes on from step 0'):
+        interrupted(other, tmp_path, fresh)
+    assert compare(whole, fit(TINY, tmp_path, **quiet)) == '' # nothing was lost
+
+
+def interrupted(recipe, out, kwargs):
+    "Ctrl-C while the data are read"
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(train, 'load_data', lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt()))
+        fit(recipe, out, **kwargs)
+
+
 def test_weights_of_a_finished_run(whole, tmp_path, quiet):
     with pytest.warns(UserWarning, match='its weights were not kept'):
         fit(TINY, whole.path.parents[1], **quiet, save_weights=tmp_path/'w.safetensors')
@@ -196,6 +241,37 @@ def test_the_lock_is_left_to_its_owner(whole, quiet):
         with pytest.raises(RuntimeError, match='in use'):
             with train.locked(folder(whole.path.parents[1])): pass
     fit(TINY, whole.path.parents[1], **quiet)
+
+
+def test_nothing_is_left_behind(tmp_path, quiet):
+    "Of a run that could not begin, no folder; of one that was stopped, checkpoints alone"
+    with pytest.raises(ValueError, match='fewer than a batch'): fit(replace(TINY, bs=200), tmp_path, **quiet)
+    assert not (tmp_path/'fractals/checkpoints').exists()
+    stop(TINY, tmp_path, quiet, 5)
+    assert {p.suffix for p in folder(tmp_path).iterdir()} == {'.pt'}
+    fit(TINY, tmp_path, **quiet)
+    (folder(tmp_path)/'lock').parent.mkdir(parents=True) # as a kill at the very end leaves it
+    (folder(tmp_path)/'lock').touch()
+    fit(TINY, tmp_path, **quiet)
+    assert sorted(p.suffix for p in (tmp_path/'fractals').iterdir()) == ['.csv', '.json']
+
+
+def test_one_at_a_time(tmp_path):
+    "The lock is deleted by everyone that leaves, and still nobody is in with another"
+    from threading import Thread
+    inside, most = [], []
+    def work():
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            with suppress(RuntimeError), train.locked(tmp_path/'a'/'b'):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(.0005)
+                inside.pop()
+    threads = [Thread(target=work) for _ in range(4)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert max(most) == 1 and len(most) > 50 and tmp_path.exists()
 
 
 def test_live_bar(tmp_path, quiet, monkeypatch):
@@ -406,6 +482,48 @@ def test_a_large_network_is_saved_by_the_clock(whole, tmp_path, quiet, monkeypat
     assert saved[-1] == 8 and [r['step'] for r in again.meta['time']['resumed']] == [7 if save_every == 0 else 0]
 
 
+def test_all_are_begun_afresh_at_once(tmp_path, monkeypatch):
+    "So that the command without it goes on with all of them, also those that had no time yet"
+    from inception_repro import reproduce
+    old = [replace(TINY, model=m, epochs=1, evals=1) for m in ('inception_resnet_v1', 'inception_v3')]
+    todo = [replace(r, lr=.01) for r in old]
+    train_all = partial(reproduce.train_all, runs=tmp_path, device='cpu', jobs=1, progress=False)
+    train_all(old)
+    with pytest.raises(train.OutOfTime, match='the same command goes on from step 0'): train_all(todo, fresh=True, until=time.time())
+    assert all(read_run(p).meta['finished'] for p in train_all(old)) # nothing was begun, so nothing is lost
+    fits = []
+    def one(r, **kwargs):
+        if fits: kwargs['until'] = time.time() # is over after the first
+        fits.append(r)
+        return fit(r, **{k: v for k, v in kwargs.items() if k != 'weights'})
+    with monkeypatch.context() as m:
+        m.setattr(reproduce, '_fit', one)
+        with pytest.raises(train.OutOfTime, match='the same command without fresh=True goes on from step 0'):
+            train_all(todo, fresh=True, until=time.time() + 99)
+    assert [read_run(p).meta['recipe']['lr'] for p in train_all(todo)] == [.01, .01]
+
+
+def test_stopped_side_by_side(tmp_path, monkeypatch):
+    from inception_repro import reproduce
+    monkeypatch.setattr(reproduce, '_side_by_side', lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
+    for fresh, words in (False, ''), (True, ' without fresh=True'):
+        with pytest.raises(KeyboardInterrupt, match=f'^stopped; the same command{words} goes on$'):
+            reproduce.train_all([TINY] * 2, tmp_path, device='cpu', jobs=2, progress=False, fresh=fresh)
+
+
+@pytest.mark.parametrize('device', ['gpu', 'cuda:x', 'cuda:', 'xla', 'CPU', 'meta'])
+def test_unknown_device(tmp_path, device):
+    with pytest.raises(ValueError, match=f"^unknown device '{device}'; one of cpu, cuda, cuda:N$"): fit(TINY, tmp_path, device=device)
+    assert not list(tmp_path.iterdir())
+
+
+def test_devices_that_are_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    assert [str(train._device(d)) for d in (None, 'cpu', torch.device('cpu'), 'cuda:1')] == ['cuda', 'cpu', 'cpu', 'cuda:1']
+    with pytest.raises(ValueError, match="device is 'cuda:2', but torch finds 2, cuda:0 to cuda:1"): train._device('cuda:2')
+
+
 def test_finished_returns_at_once(whole, quiet, monkeypatch):
     monkeypatch.setattr(train, 'learner', None) # not even a network is made
     monkeypatch.setattr(train, 'load_data', None)
@@ -470,3 +588,33 @@ def test_no_warnings(tmp_path, quiet):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         fit(replace(TINY, epochs=1), tmp_path, **quiet)
+
+
+@pytest.mark.parametrize('minutes', ['-5', '0', 'nan'])
+def test_minutes_that_are_none(minutes, monkeypatch, capsys):
+    from inception_repro import cli
+    monkeypatch.setattr(sys, 'argv', ['inception-repro', 'train', 'inception_v3', '--minutes', minutes])
+    with pytest.raises(SystemExit) as e: cli.main()
+    assert e.value.code == 1 and f'--minutes is {minutes}; use a number above 0' in capsys.readouterr().err
+
+
+def test_plan_tells_each_as_it_comes(tmp_path, monkeypatch, capsys):
+    "On the preset's own batch; what was told stays, should the next one fail"
+    from inception_repro import cli, learner
+    seen = []
+    def step(recipe, *rest):
+        if seen: raise RuntimeError('out of memory')
+        seen.append(recipe.bs)
+        return dict(forward=2.)
+    monkeypatch.setattr(learner, 'profile_step', step)
+    with pytest.raises(RuntimeError): cli.plan('demo', 'cpu', models='inception_v3,inception_resnet_v2.b10_20_10', record=tmp_path/'a.json')
+    out = capsys.readouterr().out
+    assert seen == [32] and len(out.splitlines()) == 2 and out.splitlines()[1].split()[5:7] == ['32', '16']
+    assert not (tmp_path/'a.json').exists()
+    seen.clear()
+    cli.plan('demo', 'cpu', models='inception_resnet_v1', record=tmp_path/'a.json')
+    kept = json.loads((tmp_path/'a.json').read_text())
+    assert [kept['preset'], kept['rows'][0]['model'], kept['rows'][0]['images_per_second']] == ['demo', 'inception_resnet_v1', 16]
+    assert kept['environment']['torch'] == torch.__version__
+    with pytest.raises(ValueError, match='steps is 0; use a whole number of at least 1'): cli.plan('demo', 'cpu', steps=0)
+    with pytest.raises(ValueError, match="unknown model 'inception_v5'"): cli.plan('demo', 'cpu', models='inception_v5')
