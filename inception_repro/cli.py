@@ -165,6 +165,7 @@ def reproduce(preset: _Preset = 'demo',
               weights: Annotated[Path, typer.Option(help='Folder for the averaged weights, DATASET/MODEL-SEED.safetensors.')] = None,
               minutes: _Minutes = None,
               workers: _Workers = 2,
+              memory: _Memory = None,
               fresh: Annotated[bool, typer.Option(help='Start again, whatever is there.')] = False,
               models: Annotated[str, typer.Option(help='Others than the four, with commas between them.')] = None,
               settings: _Set = None):
@@ -173,7 +174,7 @@ def reproduce(preset: _Preset = 'demo',
     changes, source = _source(data, preset)
     which = dict(models=tuple(models.split(','))) if models else {}
     paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, weights=weights, until=_until(minutes),
-                workers=workers, **which, **(changes | _changes(settings)))
+                workers=workers, **_kept(memory), **which, **(changes | _changes(settings)))
     print(paths[-1].read_text(encoding='utf-8'))
     print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")
 

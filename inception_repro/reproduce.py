@@ -175,13 +175,14 @@ def reproduce(preset='demo', # One of `PRESETS`, or a `Recipe`
               say=print, # What to do with a line of text
               device=None, jobs=None, fresh=False, progress=True, weights=None, until=None, cache=None, # As `train_all` takes them
               workers=2, # Processes that decode, where images stay files
+              max_bytes=None, # Memory for decoded images, as `load` takes it
               models=FOUR, # Names of `list_models`
               **changes, # Other fields of `Recipe`
              ) -> list: # Paths of what was drawn and written
     "Train the four networks, draw Figures 21 to 26, write the summary"
     todo, out = recipes(preset, seeds, models, **changes), Path(out)
     runs = Path(runs or out/'runs')
-    kwargs = dict(workers=workers, **(dict(cache=cache) if cache else {}))
+    kwargs = dict(workers=workers, **{k: v for k, v in dict(cache=cache, max_bytes=max_bytes).items() if v is not None})
     mine = list(map(read_run, train_all(todo, runs, data, device, jobs, fresh, progress, weights, until, **kwargs)))
     return [*draw_figures(mine, out, say=say), write_summary(mine, out/'summary.md')]
 
