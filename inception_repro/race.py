@@ -77,6 +77,9 @@ def _product(device, half):
     "A step: a product of large matrices"
     n, flags = _side(device), torch.backends.cuda.matmul
     a = torch.randn(n, n, device=device).to(torch.bfloat16 if half else torch.float32)
+    if not _cuda(device):
+        x, w = (o.contiguous(memory_format=torch.channels_last) for o in (a.view(1, n, 32, n // 32), a.view(n, n, 1, 1)))
+        return lambda: torch.conv2d(x, w)
     def step():
         before, flags.allow_tf32 = flags.allow_tf32, torch.backends.cudnn.allow_tf32
         try: a @ a
