@@ -218,11 +218,12 @@ def validating(net, batches):
     return step
 
 
-def image_folder(folder, px, bs, workers):
-    "torchvision's loader: decode, random crop, flip"
+def image_folder(folder, px, bs, workers, colours=False):
+    "torchvision's loader: decode, random crop, flip, and the changes of colour that ours makes if asked for"
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms as T
-    tfms = T.Compose([T.RandomResizedCrop(px), T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize([.5] * 3, [.5] * 3)])
+    jitter = [T.ColorJitter(brightness=32 / 255, contrast=.5, saturation=.5)] if colours else []
+    tfms = T.Compose([T.RandomResizedCrop(px), T.RandomHorizontalFlip(), *jitter, T.ToTensor(), T.Normalize([.5] * 3, [.5] * 3)])
     dl = DataLoader(datasets.ImageFolder(folder, tfms), bs, shuffle=True, drop_last=True, num_workers=workers)
     return partial(exhaust, dl)
 

@@ -160,10 +160,12 @@ def data(o):
             "fastai's RandomResizedCrop": lambda: peers.fastai_loader(small / 'train', 75, 32, o.workers),
             "fastai's, no worker processes": lambda: peers.fastai_loader(small / 'train', 75, 32, 0),
             'torchvision': lambda: peers.image_folder(small / 'train', 75, 32, o.workers),
+            'torchvision, colours': lambda: peers.image_folder(small / 'train', 75, 32, o.workers, True),
             'ours, in memory': lambda: loader(small, 75)}, n // 32 * 32
         px, count = 75 if o.quick else 299, n // 4 // 4 * 4
         yield f'data-decode-{px}px', {
             "torchvision's ImageFolder": lambda: peers.image_folder(large / 'train', px, 8, o.workers),
+            "torchvision's ImageFolder, colours": lambda: peers.image_folder(large / 'train', px, 8, o.workers, True),
             'ours, from files': lambda: streaming(large, px, o)}, count // 8 * 8
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ def central_box(n, # Images
 # %% ../nbs/11_augment.ipynb #8e327b32
 def _bounds(box, h, w):
     "First row and column of a box, and those after its last, whole pixels, each (n, 2)"
-    sides = box.new_tensor([h, w])
+    sides = torch.cat([box.new_full((1,), h), box.new_full((1,), w)]) # filled there: a GPU does not wait for a copy
     lo = torch.minimum((box[:, :2] * sides).round(), sides - 1)
     return lo, torch.maximum(((box[:, :2] + box[:, 2:]) * sides).round(), lo + 1)
 
@@ -82,6 +83,9 @@ def crop(x, # Images, (n, 3, h, w); on the CPU, bytes give the quick way
 # %% ../nbs/11_augment.ipynb #334b6dd6
 GREY = torch.tensor([.299, .587, .114])  # Luminance of red, green, blue (Rec. 601)
 
+@cache
+def _grey(device): return GREY.to(device)
+
 def distort(x, # Images, float, (n, 3, h, w), in `levels`
             u, # Brightness, saturation, contrast, hue, uniform in [0, 1), (n, 4)
             brightness=32/255, # Largest change, of a range of 1 (released code)
@@ -91,7 +95,7 @@ def distort(x, # Images, float, (n, 3, h, w), in `levels`
            ) -> torch.Tensor: # In [-1, 1]
     "Random brightness, saturation, hue and contrast of every image"
     zoom = 2 / (levels[1] - levels[0])
-    eye, grey = torch.eye(3, device=x.device), GREY.to(x.device).expand(3, 3)
+    eye, grey = torch.eye(3, device=x.device), _grey(x.device).expand(3, 3)
     light = (2 * u[:, 0] - 1)[:, None, None] * 2 * brightness
     sat, con = ((factor[0] + (factor[1] - factor[0]) * u[:, i])[:, None, None] for i in (1, 2))
     m = sat * eye + (1 - sat) * grey  # (n, 3, 3)
@@ -114,7 +118,7 @@ def augment(x, # Images, uint8, (n, 3, h, w)
             hue=0., # Largest turn of the hue, of a full circle
            ) -> torch.Tensor: # Float, (n, 3, size, size), in [-1, 1]
     "Training's random view of every image: crop, flip, colours"
-    box = u.new_tensor([0, 0, 1, 1]).expand(len(x), 4) if aspect is None else crop_box(u, aspect)
+    box = torch.cat([u.new_zeros(len(x), 2), u.new_ones(len(x), 2)], 1) if aspect is None else crop_box(u, aspect)
     return distort(crop(x, box, u[:, 2 * TRIES + 2] < .5, size), u[:, -4:], hue=hue, levels=(0, 255))
 
 def central(x, # Images, uint8, (n, 3, h, w)

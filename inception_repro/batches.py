@@ -74,16 +74,19 @@ def drawn(self: Batches, epoch, # From 0
         g = generator('views', self.seed, epoch, i)
         yield idx, torch.rand(len(idx), ROW, generator=g) if self.shuffle else None
 
+def _send(t, device): # A GPU's copies go on while the next work is prepared
+    return t.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else t.to(device)
+
 @patch
 def __iter__(self: Batches):
     epoch, start, o = self.epoch, self.start, self.dataset
     if self.streams: yield from self._stream(epoch, start)
     else:
         for idx, u in self.drawn(epoch, start):
-            idx = idx.to(self.device)
+            idx = _send(idx, self.device)
             x = o.x.permute(0, 2, 3, 1).index_select(0, idx).permute(0, 3, 1, 2)  # as they lie in memory
             if u is None: yield central(x, self.size), o.y[idx]
-            else: yield augment(x, u.to(self.device), self.size, o.aspect[idx], self.hue), o.y[idx]
+            else: yield augment(x, _send(u, self.device), self.size, o.aspect[idx], self.hue), o.y[idx]
     self.seek(epoch + 1)
 
 # %% ../nbs/11_batches.ipynb #fafd1b31
@@ -112,8 +115,8 @@ def _stream(self: Batches, epoch, start):
         report([o for o in bad if o not in self.bad], 'a batch', len(idx))
         self.bad += [o for o in bad if o not in self.bad]
         if not keep: raise ValueError(f'no image of a batch of {len(idx)} can be read: {bad[0][0]}: {bad[0][1]}')
-        x, y = x.to(self.device), self.dataset.y[idx[keep]].to(self.device)
-        yield x / 127.5 - 1 if u is None else augment(x, u[keep].to(self.device), self.size, None, self.hue), y
+        x, y = _send(x, self.device), _send(self.dataset.y[idx[keep]], self.device)
+        yield x / 127.5 - 1 if u is None else augment(x, _send(u[keep], self.device), self.size, None, self.hue), y
 
 # %% ../nbs/11_batches.ipynb #6a292e0f
 @patch

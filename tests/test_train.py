@@ -618,3 +618,30 @@ def test_plan_tells_each_as_it_comes(tmp_path, monkeypatch, capsys):
     assert kept['environment']['torch'] == torch.__version__
     with pytest.raises(ValueError, match='steps is 0; use a whole number of at least 1'): cli.plan('demo', 'cpu', steps=0)
     with pytest.raises(ValueError, match="unknown model 'inception_v5'"): cli.plan('demo', 'cpu', models='inception_v5')
+
+
+needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+
+
+@needs_a_gpu
+def test_a_gpu_is_never_waited_for(data):
+    "Nothing in a step waits, from the batch's images to the running average"
+    class Strict(Part):
+        order = -200
+        def after_batch(self): torch.cuda.set_sync_debug_mode('error')  # from the second step on
+        def after_train(self): torch.cuda.set_sync_debug_mode('default')
+    learn = learner(replace(TINY, precision='bf16', epochs=1), data, 'cuda')
+    try: learn.add_cb(Strict()).fit(1)
+    finally: torch.cuda.set_sync_debug_mode('default')
+    assert learn.count.step == STEPS // 2
+
+
+@needs_a_gpu
+@pytest.mark.parametrize('compile', [False, True])
+def test_a_gpu_run_in_pieces(tmp_path, data, compile):
+    recipe, place = replace(TINY, precision='bf16', compile=compile), dict(data=data, device='cuda', progress=False)
+    with pytest.raises(KeyboardInterrupt): fit(recipe, tmp_path, cbs=[Raise(STEPS // 2 + 1, 'after_batch')], **place)
+    run = fit(recipe, tmp_path, **place)
+    assert run.meta['finished'] and run['step'].tolist() == evaluation_steps(recipe, STEPS // 2)
+    assert run.meta['environment']['cuda'] and run.meta['environment']['peak_memory'] > 0
+    assert [p['step'] for p in run.meta['time']['resumed']] == [STEPS // 2]
