@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from .average import RunningAverage
+from .cost import macs
 from .fast import fast, frozen, keep_memory
 from .flat import lay_flat
 from .merge import merge_1x1
@@ -123,4 +124,4 @@ def bench(model='inception_v4', # Name of `list_models`
     x, y = torch.randn(bs, 3, px, px, generator=g).to(device), torch.randint(1000, (bs,), generator=g).to(device)
     if train: ways = training(value, x, y, bf16, compiled)
     else: ways = answering(build(value).to(device).eval(), x, bf16, compiled)
-    return race(ways, bs, rounds, device=device)
+    return race(ways, bs, rounds, device=device, macs=(3 if train else 1) * macs(value, (px, px, 3))) # backward: twice as many again
