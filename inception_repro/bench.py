@@ -15,9 +15,10 @@ from .average import RunningAverage
 from .cost import macs
 from .fast import fast, frozen, keep_memory
 from .flat import lay_flat
+from .graph import min_size, min_train_size
 from .merge import merge_1x1
 from .models import configure
-from .net import build
+from .net import build, check_images
 from .optim import RMSPropTF
 from .race import race
 
@@ -122,6 +123,7 @@ def bench(model='inception_v4', # Name of `list_models`
     if bs < 2 and train: raise ValueError(f'bs is {bs}; batch normalisation needs at least 2 images to train on')
     value, g = configure(model, width=width), torch.Generator().manual_seed(0)
     x, y = torch.randn(bs, 3, px, px, generator=g).to(device), torch.randint(1000, (bs,), generator=g).to(device)
+    check_images(x, value, min_train_size(value) if train else min_size(value.trunk), ' to train' * train)
     if train: ways = training(value, x, y, bf16, compiled)
     else: ways = answering(build(value).to(device).eval(), x, bf16, compiled)
     return race(ways, bs, rounds, device=device, macs=(3 if train else 1) * macs(value, (px, px, 3))) # backward: twice as many again
