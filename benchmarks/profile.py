@@ -148,7 +148,7 @@ def say(r):
     "The record as text"
     how = 'bf16' if r['bf16'] else 'float32'
     lines = [f"{r['model']}, {r['px']} px, {r['bs']} images, {how}{', compiled' * r['compiled']}, {r['environment']['device']}: "
-             f"{r['step']:.4g} ms a step, {r['images_per_second']:.4g} images/s, {r['of_matrix_rate']:.1%} of the matrix rate", '',
+             f"{r['step']:.4g} ms a step, {r['images_per_second']:.4g} images/s" + (f", {r['of_matrix_rate']:.1%} of the matrix rate" if r['of_matrix_rate'] else ''), '',
              '| kind | ms | share |', '| - | - | - |']
     lines += [f"| {k} | {v['ms']:.4g} | {v['share']:.1%} |" for k, v in r['kinds'].items()]
     lines += ['', '| kernel or operation | kind | calls | ms | share |', '| - | - | - | - | - |']

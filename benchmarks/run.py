@@ -35,7 +35,7 @@ from benchmarks.tables import RECORDS, write_tables
 from inception_repro import bench
 from inception_repro.cost import macs
 from inception_repro.data import load
-from inception_repro.fast import fast
+from inception_repro.fast import fast, keep_memory
 from inception_repro.fold import seasoned
 from inception_repro.learner import evaluate
 from inception_repro.models import configure, create_model
@@ -209,7 +209,7 @@ def kept(o, path, ways, settings):
     r, env = json.loads(path.read_text()), environment(o.device)
     (rows,), same = r['races'].values(), {'device', 'torch'}
     if o.device == 'cpu': same, env['threads'] = same | {'threads'}, torch.get_num_threads()
-    else: settings = {k: v for k, v in settings.items() if k != 'processor'}  # of the host
+    else: settings = {k: v for k, v in settings.items() if k != 'processor'}  # a CPU's
     had = dict(tuned=False) | r['settings']
     return {row['name'] for row in rows} == set(ways) and all(r['env'][k] == env[k] for k in same) and \
         all(had[k] == v for k, v in settings.items())
@@ -218,6 +218,7 @@ def kept(o, path, ways, settings):
 def main(args=None):
     o, failed = parse(args), []
     torch.backends.cudnn.benchmark = o.tuned
+    keeps = o.device == 'cpu' and keep_memory()  # for all contenders, and for those that run alone
     say = lambda name: print(f'  {time.strftime("%H:%M:%S")} {name} …', file=sys.stderr, flush=True)
     for kind, races in KINDS.items():
         if not getattr(o, kind) and any(getattr(o, k) for k in KINDS): continue
@@ -230,7 +231,7 @@ def main(args=None):
                     print(peak())
                 continue
             ways = {k: v for k, v in ways.items() if re.search(o.ways or '', k)}
-            settings = dict(images=images, rounds=o.rounds, workers=o.workers, tuned=o.tuned, processor=processor(),
+            settings = dict(images=images, rounds=o.rounds, workers=o.workers, tuned=o.tuned, memory_kept=keeps, processor=processor(),
                             versions=peers.versions())
             path = o.records / f'{name}-{o.device}.json'
             if not ways or o.missing and kept(o, path, ways, settings):

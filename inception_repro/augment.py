@@ -34,9 +34,12 @@ def crop_box(u, # Uniform numbers, (n, ROW)
 
 def central_box(n, # Images
                 fraction=.875, # Of the rows and of the columns (released code)
+                device='cpu', # Where
                ) -> torch.Tensor: # (n, 4)
     "The crop of the evaluation"
-    return torch.tensor([(1 - fraction) / 2] * 2 + [fraction] * 2).repeat(n, 1)
+    box = torch.full((n, 4), fraction, device=device)
+    box[:, :2] = (1 - fraction) / 2
+    return box
 
 # %% ../nbs/11_augment.ipynb #8e327b32
 def _bounds(box, h, w):
@@ -126,4 +129,4 @@ def central(x, # Images, uint8, (n, 3, h, w)
            ) -> torch.Tensor: # Float, (n, 3, size, size), in [-1, 1]
     "Evaluation's view: the single central crop"
     flip = torch.zeros(len(x), dtype=bool, device=x.device)
-    return crop(x.float(), central_box(len(x)).to(x.device), flip, size).div_(127.5).sub_(1)
+    return crop(x.float(), central_box(len(x), device=x.device), flip, size).div_(127.5).sub_(1)

@@ -46,7 +46,6 @@ def answering(net, # A network on its device; it stays as it is
     ways = {'fast': lambda: answer(quick(torch.float32), x.to(**last))}
     if bf16: ways['fast bf16'] = lambda: answer(quick(half), x.to(half, **last))
     if x.device.type == 'cpu':
-        keep_memory() # for all contenders
         once = lambda dtype: answer(frozen(net, x, dtype), x.to(dtype, **last))
         ways['frozen'] = lambda: once(torch.float32)
         if bf16: ways['frozen bf16'] = lambda: once(half)
@@ -119,7 +118,8 @@ def bench(model='inception_v4', # Name of `list_models`
           bf16=False, # In bf16 as well
           compiled=False, # Compiled as well, which takes minutes
          ): # Rows for `table`
-    "This package beside the same network as it is commonly run"
+    "This package beside the same network as it is commonly run; on a CPU, with the memory kept that the process frees, for all of them"
+    if torch.device(device).type == 'cpu': keep_memory()
     if bs < 2 and train: raise ValueError(f'bs is {bs}; batch normalisation needs at least 2 images to train on')
     value, g = configure(model, width=width), torch.Generator().manual_seed(0)
     x, y = torch.randn(bs, 3, px, px, generator=g).to(device), torch.randint(1000, (bs,), generator=g).to(device)

@@ -113,7 +113,7 @@ def _until(minutes):
     if not minutes > 0: raise ValueError(f'--minutes is {minutes:g}; use a number above 0, or leave it out')
     return time.time() + 60 * minutes
 
-def _kept(memory): return {} if memory is None else dict(max_bytes=int(memory * 2**30)) # as `load` takes it
+def _kept(memory): return {} if memory is None else dict(max_bytes=memory * 2**30) # as `load` takes it
 
 def _source(data, preset):
     "What a data source changes in a preset, and where its images are"
@@ -210,7 +210,8 @@ def rates(preset: _Preset = 'demo',
     "Train the four networks at several rates of RMSProp and AdamW; draw and tell how each does at its own best."
     from inception_repro.rates import RATES, run_study, shorter, write_rates
     changes, source = _source(data, preset)
-    changes |= _changes(settings, dict.fromkeys(('lr', 'optimizer'), 'use --rates and --adamw'), epochs=epochs)
+    instead = dict.fromkeys(('lr', 'optimizer'), 'use --rates and --adamw') | dict(wd='each optimizer has its own')
+    changes |= _changes(settings, instead, epochs=epochs)
     given = dict(rmsprop_tf=('--rates', rmsprop), adamw=('--adamw', adamw))
     which = {k: RATES[k] if text is None else _numbers(text, option, '0.015,0.045') if text else () for k, (option, text) in given.items()}
     run_study(runs, shorter(preset, **changes), which, seeds, data=source, device=device, jobs=jobs, until=_until(minutes),

@@ -112,7 +112,7 @@ FROZEN = pool_after, fold_bn, fold_scale # merged siblings gain nothing here (be
 def frozen(net, # `Net` on a CPU, in float32
            x, # Images of the size, and as many, as will come
            dtype=torch.float32, # Of the weights and logits; bfloat16 where the processor has it, at a cost in accuracy
-           rewrites=FROZEN, # Done first, in this order
+           rewrites=FROZEN, # Done first, in this order; `FROZEN` is chosen for a process that calls `keep_memory`
           ): # A function of such images that gives their logits
     "The rewritten network as one program of oneDNN's"
     kind, net = dict(dtype=dtype, memory_format=torch.channels_last), copy.deepcopy(net).eval()

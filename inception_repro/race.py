@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import time
+from functools import partial
 from statistics import median
 
 import torch
@@ -103,7 +104,7 @@ def race(contenders, # Name → function that prepares and returns a step; the f
         ): # Rows, one a contender: dicts for `table`. Raises `ValueError` if none can run
     "Time steps in turns"
     steps, answers, memory, out = _line_up(contenders, device, say)
-    if macs: steps |= {half: _product(device, half) for half in {_half(n) for n in steps}}
+    if macs: steps |= _line_up({half: partial(_product, device, half) for half in {_half(n) for n in steps}}, device, None)[0]
     seconds = _rounds(steps, out, rounds, turn, device)
     first = next((n for n in contenders if n not in out), None)
     if first is None: raise ValueError(f"no contender can run: {'; '.join(f'{n}, {why}' for n, why in out.items())}")

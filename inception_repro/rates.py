@@ -54,6 +54,8 @@ def run_study(runs, # Folder of the records; each rate has a folder in it
               **kwargs, # `data`, `device`, `jobs`, `until`, …: see `train_all`
              ):
     "Train all of a study; the same call goes on where it was interrupted"
+    here = {p.name for p in Path(runs).glob('*/*') if p.is_dir()} - {(base or shorter()).dataset}
+    if here: raise ValueError(f"{runs} has runs on {', '.join(sorted(here))}; give another folder")
     for name, todo in study(base, rates, seeds, models): train_all(todo, Path(runs)/name, **kwargs)
 
 # %% ../nbs/17_rates.ipynb #0ab1a6d0

@@ -130,15 +130,17 @@ def _side_by_side(todo, jobs, kwargs, bars):
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 # %% ../nbs/17_reproduce.ipynb #122fbefc
-def _train(todo, jobs, kwargs, progress):
+def _decode(recipe, kwargs, progress):
+    "Have the images ready, once for all runs"
     from inception_repro.learner import load_data
+    load_data(recipe, kwargs['data'], progress=progress, **{k: v for k, v in kwargs.items() if k in ('cache', 'max_bytes')})
+
+def _train(todo, jobs, kwargs, progress):
     from inception_repro.train import _late
     if jobs == 1:
         for r in todo: _fit(r, progress=progress, **kwargs)
         return
-    data, cache = kwargs['data'], {k: v for k, v in kwargs.items() if k in ('cache', 'max_bytes')}
-    if (data or todo[0].dataset != 'fractals') and not _late(kwargs['until']): # decoded once
-        load_data(todo[0], data, progress=progress, **cache)
+    if (kwargs['data'] or todo[0].dataset != 'fractals') and not _late(kwargs['until']): _decode(todo[0], kwargs, progress)
     with _Bars(todo) if progress else nullcontext() as bars: _side_by_side(todo, jobs, kwargs, bars)
 
 def train_all(todo, # `Recipe`s
@@ -160,6 +162,7 @@ def train_all(todo, # `Recipe`s
     kwargs |= dict(out=str(runs), data=data, device=device, fresh=fresh, weights=weights and str(weights), until=until)
     paths = [run_path(runs, r.dataset, r.model, r.seed) for r in todo]
     if fresh and not _late(until):
+        _decode(todo[0], kwargs, progress) # images that cannot be had delete nothing
         for p in paths: forget(p) # all at once: what goes on later is the command without it
     try: _train(todo, jobs, kwargs, progress)
     except KeyboardInterrupt as e: # a process that was asked to end has no words

@@ -5,7 +5,7 @@
 # %% ../nbs/13_train.ipynb #da6df962
 from __future__ import annotations
 
-import re, shutil, sys, time, warnings
+import re, sys, time, warnings
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from errno import ENOSPC
@@ -73,6 +73,7 @@ class Keep(Part):
                 ):
         self.record, self.checkpoints, self.save_every, self.memory = record, checkpoints, save_every, memory
         self.bs, self.points, self.saved, self.cost = recipe.bs, evaluation_steps(recipe, steps), time.monotonic(), 0.
+        self.at = None # Step of the last checkpoint
 
     def before_fit(self): self.light = sum(p.numel() for p in self.learn.model.parameters()) <= _LIGHT
 
@@ -118,7 +119,7 @@ def save(self: Keep):
         began = time.monotonic()
         times = dict(seconds=self.watch.seconds, wall=self.record.wall, memory=self.peak())
         self.checkpoints.save(self.count.step, run_state(self.learn) | times)
-    self.saved = time.monotonic()
+    self.saved, self.at = time.monotonic(), self.count.step
     self.cost = self.saved - began
 
 # %% ../nbs/13_train.ipynb #19c8ac4f
@@ -169,7 +170,7 @@ class Limit(Part):
     def after_batch(self):
         c = self.count
         if not _late(self.until - self.keep.cost) or c.step == c.steps * self.n_epoch: return
-        self.keep.save()
+        if self.keep.at != c.step: self.keep.save()
         raise OutOfTime(f'{self.keep.record.path}: the time is over; {self.way}')
 
 # %% ../nbs/13_train.ipynb #dc5bbceb
@@ -299,7 +300,7 @@ def fit(recipe, # `Recipe`
         return run if run.meta['finished'] else None
     if run := done():
         if folder.exists(): # left by a kill at the very end, if nobody is at work there
-            with suppress(RuntimeError), locked(folder): shutil.rmtree(folder)
+            with suppress(RuntimeError), locked(folder): Checkpoints(folder).clean(all=True)
         if save_weights and not Path(save_weights).exists():
             warnings.warn(f'{path} is finished, and its weights were not kept; train again with fresh=True to have them')
         return run
@@ -314,5 +315,5 @@ def fit(recipe, # `Recipe`
         if save_weights: _save_weights(learn.average.net.module, save_weights)
         if peak := learn.keep.peak(): record.meta['environment']['peak_memory'] = peak
         record.finish()
-        shutil.rmtree(folder)
+        Checkpoints(folder).clean(all=True)
     return read_run(path)

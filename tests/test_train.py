@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -503,6 +504,14 @@ def test_all_are_begun_afresh_at_once(tmp_path, monkeypatch):
     assert [read_run(p).meta['recipe']['lr'] for p in train_all(todo)] == [.01, .01]
 
 
+def test_fresh_deletes_nothing_where_the_images_are_not(whole, tmp_path):
+    from inception_repro import reproduce
+    runs = shutil.copytree(whole.path.parents[1], tmp_path/'runs')
+    with pytest.raises(ValueError, match='nowhere'):
+        reproduce.train_all([TINY], runs, str(tmp_path/'nowhere'), 'cpu', fresh=True, progress=False)
+    assert compare(whole, read_run(runs/whole.path.relative_to(whole.path.parents[1]))) == ''
+
+
 def test_stopped_side_by_side(tmp_path, monkeypatch):
     from inception_repro import reproduce
     monkeypatch.setattr(reproduce, '_side_by_side', lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
@@ -540,7 +549,11 @@ def test_killed_when_all_was_done(whole, tmp_path, quiet, monkeypatch):
         m.setattr(train.Record, 'finish', lambda self: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt): fit(TINY, tmp_path, **quiet)
     with monkeypatch.context() as m:
-        m.setattr(train.shutil, 'rmtree', lambda p: (_ for _ in ()).throw(KeyboardInterrupt()))
+        clean = Checkpoints.clean
+        def killed(self, all=False):
+            if all: raise KeyboardInterrupt # nothing is deleted
+            clean(self)
+        m.setattr(Checkpoints, 'clean', killed)
         with pytest.raises(KeyboardInterrupt): fit(TINY, tmp_path, **quiet)
     assert list(folder(tmp_path).glob('*.pt'))
     assert compare(whole, fit(TINY, tmp_path, **quiet)) == ''
