@@ -176,13 +176,14 @@ def plot_rates(runs, # Folder of the records of a study
     def draw(ax, optimizer, m):
         ends = {lr: _final(found, m, (o, lr), metric) for o, lr in found if o == optimizer}
         ax.plot(list(ends), [np.median(e) for e in ends.values()], lw=1.8, label=_label(m), **_look(m))
-        for lr, e in ends.items(): ax.plot([lr] * len(e), e, 'o', ms=4, mfc='white', color=_look(m)['color'])
+        dot = dict(color=_look(m)['color'], mfc=_look(m)['color'] if m in (small[1], large[1]) else 'white')
+        for lr, e in ends.items(): ax.plot([lr] * len(e), e, 'o', ms=4, **dot)
         ax.set_xscale('log')
         ax.set_xticks(list(ends), [f'{lr:g}' for lr in ends])
         ax.minorticks_off()
         ax.set_xlabel('Learning rate', color=_INK)
     told = _told(found).replace(', line the median, band the range', '')
-    return _panels(found, draw, f'Error at the end against learning rate: every run a dot, the median a line. {told}',
+    return _panels(found, draw, f'Error at the end against learning rate: every run a dot (filled: residual), the median a line. {told}',
                    f'Error ({_top(metric)}) at the end, %', to)
 
 def plot_best(runs, # Folder of the records of a study
