@@ -21,7 +21,7 @@ $(VENV)/.installed: settings.ini constraints.txt setup.py pyproject.toml
 install: $(VENV)/.installed ## Make .venv with the pinned development set
 
 reproduce: install ## Train the four networks on the built-in images and draw Figures 21 to 26 in figures/demo
-	$(BIN)/inception-repro reproduce --preset demo --runs runs --out figures/demo
+	$(BIN)/inception-repro reproduce --preset demo --runs runs --weights weights --out figures/demo
 
 test: install ## Check that sources and products agree, run every notebook and every test
 	$(BIN)/python nbs/_build.py check

@@ -19,7 +19,6 @@ compute on a CPU.
 import argparse
 import copy
 import json
-import platform
 import re
 import subprocess
 import sys
@@ -41,7 +40,7 @@ from inception_repro.learner import evaluate
 from inception_repro.models import configure, create_model
 from inception_repro.net import build
 from inception_repro.race import race, table, write_bench
-from inception_repro.records import environment
+from inception_repro.records import environment, processor
 
 RESIDUAL = 'inception_v4.released', 'inception_resnet_v2.released'
 
@@ -194,13 +193,6 @@ def peak():
     # not asked of the system by the parent: its count for a child includes the parent's own
     status = Path('/proc/self/status')
     return int(re.search(r'VmHWM:\s+(\d+)', status.read_text())[1]) * 1024 if status.exists() else ''
-
-
-def processor():
-    "Its name, and the vector instructions that torch uses"
-    info = Path('/proc/cpuinfo')
-    name = re.search(r'^model name\s*: (.*)', info.read_text() if info.exists() else '', re.M)
-    return f'{name[1] if name else platform.processor()} ({torch.backends.cpu.get_cpu_capability()})'
 
 
 def kept(o, path, ways, settings):

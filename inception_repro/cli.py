@@ -5,8 +5,10 @@
 # %% ../nbs/18_cli.ipynb #f82b535c
 from __future__ import annotations
 
+import re
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +53,7 @@ def _to_draw(name):
     digits = name.lower().removeprefix('figure').removeprefix('fig').strip(' _-.')
     if digits.isdigit():
         if int(digits) in (figures := architecture()): return figures[int(digits)]
-        raise ValueError(f'unknown figure {name!r}; fig01 to fig20 are drawn, fig21 to fig26 are curves of training runs')
+        raise ValueError(f'unknown figure {name!r}; fig01 to fig20 are drawn here, fig21 to fig26 from records of training runs by `inception-repro figures`')
     try: return network(name), {}
     except ValueError: raise ValueError(f"unknown figure {name!r}; fig01 to fig20, or one of {', '.join(list_models())}") from None
 
@@ -98,9 +100,12 @@ def _changes(settings, instead={}, **named):
         if k not in known: preset(**{k: None}) # says which there are
     return {k: v for k, v in named.items() if v is not None} | {k: value(v) for k, v in (s.split('=', 1) for s in settings or ())}
 
-_Preset = Annotated[str, typer.Option(help='demo, tiny40, tiny or paper.')]
-_Data = Annotated[str, typer.Option(help="A folder with train/ and val/, or a name such as 'imagenette_160'.")]
-_Set = Annotated[list[str], typer.Option('--set', help='A field of the recipe, field=value; may be repeated.')]
+_Preset = Annotated[str, typer.Option(help='demo: a quarter of the width, 75 pixels, minutes on a CPU; tiny40: the same, 40 classes of Tiny ImageNet; '
+                                                 'tiny: full width, all of Tiny ImageNet, a GPU; paper: ImageNet at 299 pixels.')]
+_Data = Annotated[str, typer.Option(help='A folder with train/<class>/ and val/, or a name: fractals, imagenette, imagewoof; _160 or _320 after '
+                                               'the last two for smaller files.')]
+_Set = Annotated[list[str], typer.Option('--set', help='A field of the recipe, field=value, such as optimizer=adamw, wd=0.05, hue=0.2, evals=4; may be repeated. A wrong one '
+                                                      'is told which there are.')]
 _Device = Annotated[str, typer.Option(help='cpu, cuda, cuda:1; a GPU where there is one.')]
 _Runs = Annotated[Path, typer.Option(help='Folder of the records.')]
 _Workers = Annotated[int, typer.Option(help='Processes that decode, where images stay files.')]
@@ -152,6 +157,7 @@ def train(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
     from inception_repro.train import fit
     run = fit(recipe, out, source, device, fresh=fresh, save_weights=weights, until=_until(minutes), workers=workers, **_kept(memory))
     print(f"{run.path}: top-1 error {run['top1'][-1]:.1f} %, top-5 error {run['top5'][-1]:.1f} %")
+    if weights and not weights.exists(): raise typer.Exit(1) # a warning says why
 
 # %% ../nbs/18_cli.ipynb #040bfe40
 @app.command()
@@ -252,6 +258,7 @@ def plan(preset: _Preset = 'paper',
          settings: _Set = None):
     "What a preset takes, from a short timing on this machine."
     from inception_repro.reproduce import FOUR, plan as measure
+    from inception_repro.train import _device
     names = models.split(',') if models else FOUR
     width = max(map(len, ('network', *names)))
     say = lambda name: print(f'timing {name} …', file=sys.stderr)
@@ -263,7 +270,9 @@ def plan(preset: _Preset = 'paper',
               f"{r['images_per_second']:>9.3g} {r['hours']:>9.3g} {r['hours'] / 8:>8.2g}", flush=True)
     rows = measure(preset, device, bs, steps, names, say, each, record, **_changes(settings))
     how = 'compiled' if rows[0]['compiled'] else 'not compiled'
-    print(f'hours on one such device, {how}, of training alone, in batches as timed: evaluation, and decoding where images stay files, come on top; '
+    whole = f"{sum(r['hours'] for r in rows):.3g} together, " * (len(rows) > 1)
+    cores = ', where `reproduce` trains one network a core, side by side' * (str(_device(device)) == 'cpu')
+    print(f'hours on one such device{cores}, {whole}{how}, of training alone, in batches as timed: evaluation, and decoding where images stay files, come on top; '
           'on 8 as if all of them were kept as busy')
 
 # %% ../nbs/18_cli.ipynb #19b80c6b
@@ -287,10 +296,19 @@ def bench(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
 _SHELL = {'fresh=True': '--fresh', 'give data=,': 'give --data,', 'choose another out': 'choose another --out or --runs',
           ', or pass mixed=True': '', 'seeds is': '--seeds is', 'or `classes`,': 'or --classes,',
           'give the folder of the runs': 'give the folder of the runs, --runs',
-          'torch.set_num_threads(1)': 'OMP_NUM_THREADS=1'} # ways out, as a shell has them
+          'run_study makes it': '`inception-repro rates` makes it'} # ways out, as a shell has them
+
+def _say(words):
+    for python, shell in _SHELL.items(): words = words.replace(python, shell)
+    print('inception-repro:', re.sub(r'torch\.set_num_threads\((\d+)\)', r'OMP_NUM_THREADS=\1', words), file=sys.stderr)
+
+def _warn(message, category, filename, *args, others=warnings.showwarning, **kwargs):
+    if Path(filename).parent == Path(__file__).parent: _say(str(message))
+    else: others(message, category, filename, *args, **kwargs)
 
 def main():
     "The command `inception-repro`"
+    warnings.showwarning = _warn
     try: app()
     except _Stopped as e: code, words = 130, str(e)
     except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e: code, words = 1, str(e)
@@ -298,6 +316,5 @@ def main():
         if type(e).__name__ != 'OutOfTime': raise
         code, words = 75, str(e)
     else: return
-    for python, shell in _SHELL.items(): words = words.replace(python, shell)
-    print(f'inception-repro: {words}', file=sys.stderr)
+    _say(words)
     sys.exit(code)

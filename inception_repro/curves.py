@@ -86,7 +86,9 @@ def _setting(runs, *names): # A field of the recipe, under the first of its name
 def _devices(runs):
     "Every device that any of the runs was on, a resumed one included; of a CPU, how much of it"
     envs = [e for r in runs for e in (r.meta, *r.meta['time'].get('resumed', ()))]
-    name = lambda device, threads=None, **_: f"{device} ({threads} thread{'s' * (threads > 1)})" if threads and 'cpu' in device else device
+    def name(device, threads=None, processor=None, **_):
+        own = [o for o in (processor, threads and f"{threads} thread{'s' * (threads > 1)}") if o]
+        return f"{device} ({', '.join(own)})" if own and 'cpu' in device else device
     return sorted({name(**e['environment']) for e in envs})
 
 def _label(model): return model.replace('_', '-') # the paper's legends

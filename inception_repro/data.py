@@ -31,7 +31,7 @@ class Data:
     train: Split
     valid: Split
     hash: str  # sha256 over classes, labels and pixels
-    bad: list  # (path, reason) of images that were skipped, or kept though of a single row or column
+    bad: list  # (path, reason) of images that were skipped, or kept though of a single row or column; where images stay files, a loader's own `bad` has them
 
     def dataloaders(self, bs=32, # Batch size; §4 gives none, 32 is that of the Inception-v3 paper (§8)
                     size=75, # Side of the network's images, pixels

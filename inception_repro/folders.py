@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['Listing', 'list_images']
+__all__ = ['Listing', 'there', 'list_images']
 
 # %% ../nbs/11_folders.ipynb #3531e2c9
 @dataclass(frozen=True)
@@ -98,14 +98,19 @@ def _check(root, train, valid, side):
             raise ValueError(f'{len(empty)} classes of {root / a} have no image: {", ".join(empty[:3])}')
 
 # %% ../nbs/11_folders.ipynb #0192ecea
+def there(root): # A folder
+    "Its full path. Raises `ValueError` if there is none"
+    root = Path(root).expanduser().resolve()
+    if not root.is_dir(): raise ValueError(f'no folder {root}; give one that has train/ and val/')
+    return root
+
 def list_images(root, # Folder with `train` and `val` (or `valid`)
                 classes=None, # Keep the first so many classes
                 per_class=None, # Keep the first so many training images of each class
                 valid_per_class=None, # The same for validation
                ) -> Listing: # Raises `ValueError` for a layout that is none of the above
     "Find the images of a folder and their labels"
-    root = Path(root).expanduser().resolve()
-    if not root.is_dir(): raise ValueError(f'no folder {root}; give one that has train/ and val/')
+    root = there(root)
     side = next((s for s in ('val', 'valid') if (root / s).is_dir()), None)
     if side is None or not (root / 'train').is_dir():
         has = ', '.join(_names(root, 'dir')) or 'none'

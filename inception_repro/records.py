@@ -5,7 +5,7 @@
 # %% ../nbs/10_records.ipynb #23628790
 from __future__ import annotations
 
-import json, math, os, platform, subprocess, time, warnings
+import json, math, os, platform, re, subprocess, time, warnings
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,8 @@ import numpy as np
 from fastcore.basics import patch
 
 # %% auto #0
-__all__ = ['COLUMNS', 'atomic_write', 'run_path', 'environment', 'Record', 'Run', 'read_run', 'check_run', 'read_runs', 'compare']
+__all__ = ['COLUMNS', 'atomic_write', 'run_path', 'processor', 'environment', 'Record', 'Run', 'read_run', 'check_run',
+           'read_runs', 'compare']
 
 # %% ../nbs/10_records.ipynb #aeeebd08
 def atomic_write(path, # File to write; its folder is made
@@ -98,15 +99,22 @@ def _driver():
     try: return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError): return None
 
+def processor():
+    "Name of this machine's processor, and the vector instructions that torch uses"
+    import torch
+    info = Path('/proc/cpuinfo')
+    name = re.search(r'^model name\s*: (.*)', info.read_text() if info.exists() else '', re.M)
+    return f'{name[1] if name else platform.processor()} ({torch.backends.cpu.get_cpu_capability()})'
+
 def environment(device='cpu', # Device of the run, as torch knows it: 'cpu', 'cuda:1'
                ) -> dict: # Text by name; None where there is nothing to tell
     "Versions, commit and device"
     import torch, inception_repro
-    device, gpu = torch.device(device), {}
+    device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else f'{device.type} {platform.machine()}'
-    if device.type == 'cuda': gpu = dict(cuda=torch.version.cuda, driver=_driver())
+    own = dict(cuda=torch.version.cuda, driver=_driver()) if device.type == 'cuda' else dict(processor=processor())
     return dict(commit=_commit(), device=name, python=platform.python_version(), torch=str(torch.__version__),
-                fastai=version('fastai'), inception_repro=inception_repro.__version__, **gpu)
+                fastai=version('fastai'), inception_repro=inception_repro.__version__, **own)
 
 # %% ../nbs/10_records.ipynb #7db15741
 def _append(path, text):
@@ -272,7 +280,8 @@ def read_runs(folder, # One dataset's records, such as `figures/runs/fractals`
              ) -> list: # `Run`s, by name; none if none is finished
     "Read and check every record of a folder; all have one recipe"
     if not (runs := [read_run(p) for p in sorted(Path(folder).glob('*.csv'))]):
-        raise FileNotFoundError(f'{folder} holds no records; run one first')
+        inside = ', '.join(sorted({p.parent.name for p in Path(folder).glob('*/*.csv')}))
+        raise FileNotFoundError(f"{folder} holds no records; {f'give one of its folders: {inside}' if inside else 'run one first'}")
     if not unfinished and (going := [r.path.stem for r in runs if not r.meta['finished']]):
         warnings.warn(f"{folder}: {', '.join(going)} left out, not finished; the command that began it goes on with it")
     runs = [check_run(r) if r.meta['finished'] else r for r in runs if r.meta['finished'] or unfinished]

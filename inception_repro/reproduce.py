@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from concurrent.futures import CancelledError, ProcessPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -44,8 +45,17 @@ def _end_with_parent():
     parent_process().join()
     os._exit(1) # a checkpoint is never half written
 
+def _forward(told):
+    "Have the parent say what this package warns of"
+    say = warnings.showwarning
+    def show(message, category, filename, *args, **kwargs):
+        if Path(filename).parent == Path(__file__).parent: told.put(str(message))
+        else: say(message, category, filename, *args, **kwargs)
+    warnings.showwarning = show
+
 def _begin(told, threads):
     global _told
+    _forward(told)
     Thread(target=_end_with_parent, daemon=True).start()
     import torch
     _told = told
@@ -96,7 +106,13 @@ class _Bars:
                 print(f'{time.monotonic() - self.began:5.0f} s  {name:26} {step / steps:4.0%}  {error}', flush=True)
         elif self.tasks[key] is None: self.tasks[key] = self.bars.add_task(name, total=steps, completed=step, error=error)
         else: self.bars.update(self.tasks[key], completed=step, error=error)
-        self.errors[key], self.shares[key] = top1, step / steps
+        self.errors[key] = top1
+        self._all(key, step / steps)
+
+    def ended(self, key): self._all(key, 1.) # one that was finished before has told nothing
+
+    def _all(self, key, share):
+        self.shares[key] = share
         if not self.plain: self.bars.update(self.all, completed=sum(self.weights[k] * s for k, s in self.shares.items()))
 
 # %% ../nbs/17_reproduce.ipynb #c76f7e08
@@ -106,16 +122,21 @@ def _side_by_side(todo, jobs, kwargs, bars):
     from inception_repro.train import OutOfTime
     ctx = get_context('spawn')
     told, cores, late = ctx.Queue(), _cores(), None
+    def hear():
+        while not told.empty():
+            news = told.get()
+            if isinstance(news, str): warnings.warn(news)
+            elif bars: bars.told(*news)
     with ProcessPoolExecutor(jobs, ctx, _begin, (told, max(1, cores // jobs))) as pool:
         try:
-            left = {pool.submit(_job, r, kwargs) for r in todo}
+            left = set(todo := {pool.submit(_job, r, kwargs): r for r in todo})
             while left:
                 done, left = wait(left, timeout=.2)
-                while not told.empty():
-                    news = told.get()
-                    if bars: bars.told(*news)
+                hear()
                 for f in done:
-                    try: f.result()
+                    try:
+                        f.result()
+                        if bars: bars.ended((todo[f].model, todo[f].seed))
                     except CancelledError: pass
                     except OutOfTime as e:  # the others have the same time, and stop by themselves
                         late = e
@@ -126,6 +147,7 @@ def _side_by_side(todo, jobs, kwargs, bars):
             pool.shutdown(wait=False, cancel_futures=True)
             for p in workers: p.terminate()
             raise
+    hear() # what the last ones said
 
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 

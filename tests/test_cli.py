@@ -43,7 +43,8 @@ def tiny_imagenet(tmp_path_factory):
 
 
 def shell(*args, cwd=None, **env):
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', 'from inception_repro.cli import main; main()', *map(str, args)],
+    own = '-W', 'ignore', '-W', 'default::UserWarning'  # others change with the versions of what is installed
+    done = subprocess.run([sys.executable, *own, '-c', 'from inception_repro.cli import main; main()', *map(str, args)],
                           capture_output=True, text=True, cwd=cwd, timeout=300,
                           env={**os.environ, 'COLUMNS': '120', 'FORCE_COLOR': '', **{k: str(v) for k, v in env.items()}})
     return done.returncode, done.stdout, done.stderr
@@ -81,12 +82,13 @@ def test_draw(tmp_path):
     (['train', 'inception_v4', '--size', '40'], 1, 'px is 40; inception_v4 needs 75'),
     (['train', 'inception_v4', '--preset', 'tiny40'], 1, 'give --data'),
     (['train', 'inception_v4', '--preset', 'tiny40', '--data', 'no/such/folder'], 1, 'no/such/folder'),
-    (['train', 'inception_v4', '--device', 'gpu'], 1, 'gpu'),
+    (['train', 'inception_v4', '--device', 'gpu'], 1, "unknown device 'gpu'; one of cpu, cuda, cuda:N"),
     (['reproduce', '--seeds', '0'], 1, '--seeds is 0'),
     (['reproduce', '--set', 'seeds=2'], 1, '--set does not take seeds; use --seeds'),
     (['train', 'inception_v4', '--memory', '-1'], 2, 'Invalid value'),
     (['rates', '--preset', 'tiny'], 1, 'give --data'),
-    (['figures', 'nowhere'], 1, 'nowhere'),
+    (['figures', 'nowhere'], 1, 'nowhere'), (['draw', 'fig21'], 1, '`inception-repro figures`'),
+    (['figures', root / 'figures/runs'], 1, 'give one of its folders: fractals, tiny-imagenet-40'),
     (['plan', '--set', 'dataset=mnist'], 1, "how many images 'mnist' has is not known")])
 def test_mistakes_are_one_line(args, code, words, tmp_path):
     found, out, err = shell(*args, cwd=tmp_path)
@@ -117,6 +119,19 @@ def test_train_then_again(tmp_path):
     assert shell(*args)[0] == 0 and (tmp_path / 'r/fractals/inception_resnet_v1-0.csv').read_bytes() == before
     code, _, err = shell(*args, '--lr', '.01')
     assert code == 1 and 'lr: 0.045 -> 0.01' in err
+    (tmp_path / 'w.safetensors').unlink()
+    code, out, err = shell(*args)
+    assert code == 1 and 'top-1 error' in out and not (tmp_path / 'w.safetensors').exists()
+    assert re.fullmatch(r'inception-repro: .*is finished, and its weights were not kept; train again with --fresh to have them\n', err)
+
+
+def test_workers_tell_what_they_warn_of(tmp_path):
+    "In a shell each warning is a line, from a process of its own too"
+    args = ['reproduce', '--runs', tmp_path / 'r', '--out', tmp_path / 'o', '--device', 'cpu', '--jobs', '2', *tiny]
+    assert shell(*args)[::2] == (0, '')
+    code, _, err = shell(*args, '--weights', tmp_path / 'w')
+    assert code == 0 and len(err.splitlines()) == 4
+    assert all(re.match('inception-repro: .*its weights were not kept; train again with --fresh', o) for o in err.splitlines())
 
 
 @pytest.mark.parametrize('options, workers, kept', [([], 2, None), (['--workers', '5', '--memory', '.5'], 5, 2**29)])
@@ -304,15 +319,27 @@ def test_one_that_fails_does_not_wait_for_the_others(tmp_path):
     assert not multiprocessing.active_children()
 
 
+def same_files(made, committed):
+    "What was made is what is committed; pictures where matplotlib is the version that drew them"
+    import matplotlib
+    pinned = re.search(r'^matplotlib==(.+)$', (root / 'constraints.txt').read_text(), flags=re.M)[1]
+    assert {p.name for p in made.iterdir()} == {p.name for p in committed.iterdir()}
+    for p in made.iterdir():
+        if p.suffix == '.md' or p.suffix == '.svg' and matplotlib.__version__ == pinned:
+            assert p.read_bytes() == (committed / p.name).read_bytes(), p.name
+
+
 @pytest.mark.parametrize('dataset', ['fractals', 'tiny-imagenet-40'])
 def test_committed_curves_are_their_records(dataset, tmp_path):
     from inception_repro.cli import figures
-    import matplotlib
     figures(root / 'figures/runs' / dataset, tmp_path)
-    pinned = re.search(r'^matplotlib==(.+)$', (root / 'constraints.txt').read_text(), flags=re.M)[1]
-    assert (tmp_path / 'summary.md').read_text() == (root / 'figures' / dataset / 'summary.md').read_text()
-    for p in tmp_path.glob('*.svg'):
-        if matplotlib.__version__ == pinned: assert p.read_bytes() == (root / 'figures' / dataset / p.name).read_bytes(), p.name
+    same_files(tmp_path, root / 'figures' / dataset)
+
+
+def test_committed_rates_are_their_records(tmp_path):
+    from inception_repro.rates import write_rates
+    write_rates(root / 'figures/runs/rates', tmp_path)
+    same_files(tmp_path, root / 'figures/rates')
 
 
 @pytest.mark.parametrize('device, how', [('cpu', ', not compiled,'), ('cuda', ', compiled,')])

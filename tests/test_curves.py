@@ -136,6 +136,9 @@ def test_seconds():
     moved = run(PURE, lambda t: 90 - t, device='another')
     with pytest.raises(ValueError, match=r'several devices do not compare: another, cpu x86_64 \(2 threads\)'):
         speedup([moved, runs[1]], by='seconds')
+    for r, name in zip(runs, 'AB'): r.meta['environment']['processor'] = name
+    with pytest.raises(ValueError, match=r'cpu x86_64 \(A, 2 threads\), cpu x86_64 \(B, 2 threads\)'): speedup(runs, by='seconds')
+    for r in runs: del r.meta['environment']['processor']
     runs[0].meta['time']['resumed'].append(dict(step=3, environment=dict(device='another')))
     with pytest.raises(ValueError, match='several devices'): speedup(runs, by='seconds')
     assert [s.by for s in summary(runs).speedups] == ['epoch', 'epoch'] and 'several devices' in summary(runs).note

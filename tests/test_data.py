@@ -165,6 +165,13 @@ def test_bad_image(root, name, make, why):
     assert len(xb) == len(yb) == 6
 
 
+def test_a_batch_without_an_image_stops(root):
+    for p in root.glob('train/*/*'): p.write_text('no')
+    files = quiet(root, max_bytes=0).dataloaders(bs=6, size=8, device='cpu', workers=0)
+    with pytest.warns(UserWarning, match='6 of 6 images in a batch are bad'):
+        with pytest.raises(ValueError, match='no image of a batch of 6 can be read: .*: not an image'): files.train.one_batch()
+
+
 def test_a_single_pixel_is_kept_and_reported(root):
     image(root / 'train/a/dot.png', (1, 1))
     with pytest.warns(UserWarning, match='train/a/dot.png: only 1x1 pixels'): data = quiet(root)

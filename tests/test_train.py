@@ -236,6 +236,12 @@ def test_weights_of_a_finished_run(whole, tmp_path, quiet):
         fit(TINY, whole.path.parents[1], **quiet, save_weights=tmp_path/'w.safetensors')
 
 
+def test_a_folder_that_is_not_there(whole, tmp_path, quiet):
+    "A finished run does not hide a path that is spelt wrong"
+    with pytest.raises(ValueError, match=re.escape(f"no folder {tmp_path/'nowhere'}; give one that has train/ and val/")):
+        fit(TINY, whole.path.parents[1], **quiet | dict(data=tmp_path/'nowhere'))
+
+
 def test_the_lock_is_left_to_its_owner(whole, quiet):
     with train.locked(folder(whole.path.parents[1])):
         fit(TINY, whole.path.parents[1], **quiet)
