@@ -75,7 +75,8 @@ class RMSPropTF(Optimizer):
     def step(self, closure=None):
         if closure is not None: raise NotImplementedError('RMSPropTF takes no closure; call it after backward')
         todo = [(s, hyper) for i, hyper in enumerate(self.hypers) for s in self._stretches(i)]
-        scale = None if self.clip is None else _clip_scale([g for s, _ in todo for g in s.grads()], self.clip)
+        grads = [g for s, _ in todo for g in s.grads()]
+        scale = None if self.clip is None else _clip_scale(grads, self.clip)
         for s, hyper in todo: s.step(scale, **hyper)
 
 # %% ../nbs/12_optim.ipynb #737d1b74
@@ -87,6 +88,7 @@ class _Stretch:
         self.ps, self.states, self.p, self.at = ps, states, _run(ps), [p.data_ptr() for p in ps]
         at, self.short = _layout(ps), _vectors(ps)
         self.g, self.root = work[:, :at[-1]]
+        if self.short: self.g = torch.zeros_like(self.g) # its own: filled before the others' steps
         self.sqr, self.buf = torch.ones_like(self.g), torch.zeros_like(self.g)
         self.gs, self.bufs = _parts(self.g, ps, at), _parts(self.buf, ps, at)
         for s, a, b in zip(states, _parts(self.sqr, ps, at), self.bufs):
@@ -94,15 +96,14 @@ class _Stretch:
             s.update(sqr_avg=a, grad_avg=b)
 
     def grads(self):
-        "The gradients, in one vector if they are short"
+        "The gradients; short ones are copied now, into one vector"
         grads = [p.grad for p in self.ps]
-        return [torch.cat(grads)] if self.short else grads
+        return [torch.cat(grads, out=self.g)] if self.short else grads
 
     def step(self, scale, lr, mom, sqr_mom, eps, wd): # `scale` of the gradients, or None
-        "`rmsprop_tf_step` for every tensor"
+        "`rmsprop_tf_step` for every tensor, after `grads`"
         flat = self.p is not None
-        if self.short: torch.cat([p.grad for p in self.ps], out=self.g)
-        else: torch._foreach_copy_(self.gs, [p.grad for p in self.ps])
+        if not self.short: torch._foreach_copy_(self.gs, [p.grad for p in self.ps])
         if scale is not None: self.g.mul_(scale.to(self.g.device))
         if wd and _wide(self.ps[0]) and self.states[0].get('do_wd', True):
             if flat: self.g.add_(self.p, alpha=wd)
