@@ -308,8 +308,10 @@ def _warn(message, category, filename, *args, others=warnings.showwarning, **kwa
 
 def main():
     "The command `inception-repro`"
-    warnings.showwarning = _warn
-    try: app()
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            app()
     except _Stopped as e: code, words = 130, str(e)
     except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e: code, words = 1, str(e)
     except Exception as e:

@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
