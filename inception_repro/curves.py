@@ -133,6 +133,10 @@ def _look(model):
     dashes = (9 if residual else 4, 1.6, *(1, 1.6) * bool(variant))
     return dict(color=colour, ls='-' if residual and not variant else (0, dashes))
 
+def _dot(model):
+    "Filled for a residual network"
+    return dict(marker='o', mfc=_look(model)['color'] if 'resnet' in model else 'white')
+
 def _band(runs, metric, start):
     "Epochs, and the lowest, the median and the highest error of the seeds"
     epochs = [r['epoch'].tolist() for r in runs]
@@ -198,7 +202,7 @@ def _draw(found, plot, text, marks, start, log):
     for m, rs in found.items():
         x, low, mid, high = _band(rs, plot.metric, start)
         look = _look(m)
-        dots = dict(marker='o', ms=3.5, mfc=look['color'] if 'resnet' in m else 'white') if len(x) <= 12 else {}
+        dots = dict(_dot(m), ms=3.5) if len(x) <= 12 else {}
         if len(rs) > 1: ax.fill_between(x, low, high, color=look['color'], alpha=.16, lw=0)
         ax.plot(x, mid, lw=1.8, label=_label(m), **look, **dots)
         ys += [low, high]

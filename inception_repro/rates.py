@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .curves import _GREY, _GRID, _INK, _band, _label, _lines, _look, _top, caption, large, small
+from .curves import _GREY, _GRID, _INK, _band, _dot, _label, _lines, _look, _top, caption, large, small
 from .draw import _Picture, _write
 from .recipe import preset
 from .records import atomic_write, read_runs
@@ -176,8 +176,7 @@ def plot_rates(runs, # Folder of the records of a study
     def draw(ax, optimizer, m):
         ends = {lr: _final(found, m, (o, lr), metric) for o, lr in found if o == optimizer}
         ax.plot(list(ends), [np.median(e) for e in ends.values()], lw=1.8, label=_label(m), **_look(m))
-        dot = dict(color=_look(m)['color'], mfc=_look(m)['color'] if m in (small[1], large[1]) else 'white')
-        for lr, e in ends.items(): ax.plot([lr] * len(e), e, 'o', ms=4, **dot)
+        for lr, e in ends.items(): ax.plot([lr] * len(e), e, ls='', ms=4, color=_look(m)['color'], **_dot(m))
         ax.set_xscale('log')
         ax.set_xticks(list(ends), [f'{lr:g}' for lr in ends])
         ax.minorticks_off()

@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 
 from .checkpoint import Checkpoints, locked, restore, run_state, seeded
-from .data import NAMES, Data
+from .data import NAMES, Data, _root
 from .folders import there
 from .learner import Part, evaluate, learner, load_data
 from .recipe import Recipe, evaluation_steps
@@ -293,7 +293,7 @@ def fit(recipe, # `Recipe`
     "Train a network; the same call goes on with a run that was interrupted, and returns one that is finished at once"
     if not isinstance(workers, int) or workers < 0:
         raise ValueError(f'workers is {workers!r}; use a whole number, 0 to decode without more processes')
-    if data is not None and not isinstance(data, Data) and data not in NAMES: there(data)
+    if data is not None and not isinstance(data, Data) and data not in NAMES: there(_root(data))
     device, path = _device(device), run_path(out, recipe.dataset, recipe.model, recipe.seed)
     folder, way = _folder(path), _Way(path, fresh)
     def done():

@@ -241,6 +241,8 @@ def test_a_folder_that_is_not_there(whole, tmp_path, quiet):
     "A finished run does not hide a path that is spelt wrong"
     with pytest.raises(ValueError, match=re.escape(f"no folder {tmp_path/'nowhere'}; give one that has train/ and val/")):
         fit(TINY, whole.path.parents[1], **quiet | dict(data=tmp_path/'nowhere'))
+    with pytest.raises(ValueError, match="unknown dataset 'imagenete'; did you mean 'imagenette'"):
+        fit(TINY, whole.path.parents[1], **quiet | dict(data='imagenete'))
 
 
 def test_the_lock_is_left_to_its_owner(whole, quiet):
