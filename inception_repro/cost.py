@@ -31,7 +31,7 @@ def params(figure, # A figure or a `Network`
            size=None, # Input, (rows, columns, filters); 299×299×3 unless given, or the network's own
           ) -> int: # Trainable numbers
     "Number of parameters, batch normalisation's two a filter and every bias included"
-    return sum(_weights(n, i) + n.nf * (1 if n.linear else 2) for n, i, _ in _convs(figure, size))
+    return sum(_weights(n, i) + n.nf * (1 if n.linear and not n.norm else 2) for n, i, _ in _convs(figure, size))
 
 def macs(figure, # A figure or a `Network`
          size=None, # Input, (rows, columns, filters); 299×299×3 unless given, or the network's own

@@ -13,7 +13,7 @@ from matplotlib import style
 from matplotlib.ticker import MaxNLocator
 
 from .draw import _Picture, _width, _write
-from .records import _differ, check_run, read_runs
+from .records import FREE, _differ, check_run, read_runs
 from .tables import table_2
 
 # %% auto #0
@@ -59,7 +59,7 @@ def _checked(runs, free=()):
     "Runs, or the folder of their records, if they may be compared; `free` fields of the recipe may differ"
     runs = read_runs(runs) if isinstance(runs, (str, Path)) else [check_run(r) for r in runs]
     if not runs: raise ValueError('no runs; give a list of them, or the folder of their records')
-    data = lambda m: dict(dataset=m['dataset'], dataset_hash=m['dataset_hash'], model=0, seed=0) # these two are free
+    data = lambda m: dict(dataset=m['dataset'], dataset_hash=m['dataset_hash'], **dict.fromkeys(FREE)) # these are free
     own, seen = [{**r.meta['recipe'], **data(r.meta), **dict.fromkeys(free)} for r in runs], {}
     for r, o in zip(runs, own):
         if diff := _differ(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True): # others are younger

@@ -112,7 +112,17 @@ def _name(node):
     "The name of a node and how often it stands there, as Figure 9 prints them"
     name, nodes = getattr(node, 'name', ''), getattr(node, 'nodes', ())
     same = len(nodes) > 1 and {getattr(n, 'name', '') for n in nodes} == {name}
-    return f'{len(nodes)} × {name}' if name and same else name
+    if not (name and same): return name + f'\n{_variant(node)}' * bool(name and _variant(node))
+    marks = [_variant(n) for n in nodes]
+    lines = [m + f' ({marks.count(m)} of {len(marks)})' * (marks.count(m) < len(marks)) for m in dict.fromkeys(marks) if m]
+    return '\n'.join([f'{len(nodes)} × {name}', *lines])
+
+def _variant(node):
+    "What of a block is not the paper's, in words"
+    if not isinstance(node, Residual): return ''
+    if node.removed: return 'removed'
+    if not node.add: return 'without the addition'
+    return f'identity shortcut, × {node.scale:g}' if not node.project else 'batch norm on the projection' * node.norm
 
 def _part(node, size, counts, depth, wrap=False, joint=True, top=False):
     "The part of the picture that a node becomes; without `joint`, a last concatenation stays open"
@@ -131,8 +141,11 @@ def _part(node, size, counts, depth, wrap=False, joint=True, top=False):
 # %% ../nbs/01_draw.ipynb #913502f3
 def _residual(node, size, counts, depth, wrap):
     "Body, linear convolution, scaling, sum, activation; the shortcut on the left"
-    part, linear = _part(node.body, size, counts, depth, wrap, joint=False), node.linear(size[2])
-    if not _name(node.body) or depth > 0: part = _joint(part, _label(linear, counts, False), 'linear' if counts else 'conv')
+    if node.removed: return _box('Relu activation' if node.act else 'Block removed', 'plain')
+    part, linear = _part(node.body, size, counts, depth, wrap, joint=not node.project), node.linear(size[2])
+    if linear and (not _name(node.body) or depth > 0):
+        part = _joint(part, _label(linear, counts, False), 'linear' if counts and linear.linear else 'conv')
+    if not node.add: return part
     if node.scale != 1: part = _above(part, _box(f'Activation Scaling (× {node.scale:g})', 'plain'))
     x = min(part.xs()) - 14
     part = _above(part, _box('+', 'join'))
@@ -271,7 +284,8 @@ def draw(figure, # A figure, or a `Network`
     part = _network(net, size, counts, depth) if net else _figure(figure, size, counts, depth)
     grid = 'x'.join(map(str, size))
     image = f'Input ({grid})' if counts else 'Input'
-    below = below or {Concat: 'Filter concat', Residual: 'Relu activation'}.get(type(figure), image)
+    pure = isinstance(figure, Residual) and not figure.project
+    below = below or {Concat: 'Filter concat', Residual: 'Filter concat' if pure else 'Relu activation'}.get(type(figure), image)
     ground = _ground(part, below)
     part = _above(_noted(ground, grid) if counts and below != image else ground, part)
     if title: _caption(part, title)

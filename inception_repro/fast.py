@@ -84,14 +84,13 @@ class FusedResidual(ResidualUnit):
         nn.Module.__init__(self)
         self.body, self.linear, self.scale, self.act = unit.body, unit.linear, unit.scale, unit.act
     def forward(self, x):
-        if self.scale == 0: return super().forward(x)
         return self.linear(self.body(x), relu=isinstance(self.act, nn.ReLU), plus=x)
 
 def _handed(m):
     "What takes the place of a module"
     if type(m) is nn.Conv2d: return Packed(m)
     if type(m) is ConvUnit and isinstance(m.conv, nn.Conv2d) and isinstance(m.bn, nn.Identity): return FusedUnit(m)
-    return FusedResidual(m) if type(m) is ResidualUnit and m.scale in (0, 1) else m
+    return FusedResidual(m) if type(m) is ResidualUnit and m.scale == 1 and isinstance(m.linear, Packed) else m
 
 # %% ../nbs/09_fast.ipynb #67827e5e
 def fast(net, # A module of `build` or `create_model`

@@ -11,7 +11,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from .net import Branches, ConvUnit, ResidualUnit
+from .net import Branches, ConvUnit, LinearUnit, ResidualUnit
 
 # %% auto #0
 __all__ = ['seasoned', 'difference', 'fold_bn', 'fold_scale', 'PooledUnit', 'pool_after']
@@ -68,13 +68,14 @@ def fold_bn(net, # A module in evaluation mode
 # %% ../nbs/09_fold.ipynb #e1f781f7
 @torch.no_grad()
 def fold_scale(net, # A module
-              ): # A new one, whose residuals have scale 1; those of scale 0 stay, as they compute nothing
+              ): # A new one, whose residuals have scale 1; those without a projection keep theirs
     "Residual scales as part of the linear convolutions"
     net = copy.deepcopy(net)
     for m in net.modules():
-        if isinstance(m, ResidualUnit) and m.scale:
-            for p in m.linear.parameters(): p.mul_(m.scale)
-            m.scale = 1.
+        if not isinstance(m, ResidualUnit) or isinstance(m.linear, nn.Identity): continue
+        normed = isinstance(m.linear, LinearUnit) and isinstance(m.linear.bn, nn.BatchNorm2d)
+        for p in (m.linear.bn if normed else m.linear).parameters(): p.mul_(m.scale)
+        m.scale = 1.
     return net
 
 # %% ../nbs/09_fold.ipynb #5b6aaf53

@@ -13,8 +13,8 @@ from numbers import Integral, Real
 
 # %% auto #0
 __all__ = ['figure_1', 'figure_2', 'Figure', 'Conv', 'Pool', 'conv', 'maxpool', 'avgpool', 'Seq', 'Concat', 'seq', 'concat',
-           'Residual', 'residual', 'shape', 'leaves', 'min_size', 'rewrite', 'transpose', 'widen', 'rescale', 'Network',
-           'slug', 'stages', 'min_train_size']
+           'Residual', 'residual', 'shape', 'leaves', 'min_size', 'rewrite', 'transpose', 'widen', 'rescale',
+           'without_addition', 'with_projection_norm', 'with_shortcuts', 'Network', 'slug', 'stages', 'min_train_size']
 
 # %% ../nbs/00_graph.ipynb #2e090e22
 class Figure:
@@ -47,11 +47,13 @@ class Conv(Figure):
     stride: int = 1  # The same along rows and columns
     valid: bool = False  # "V": no padding (§3.1)
     linear: bool = False  # The filter expansion of §3.2: "1 × 1 convolution without activation"
+    norm: bool = False  # Batch normalisation after a linear convolution, in place of its bias (an experiment of ours)
 
     def __post_init__(self): _box(self, nf=self.nf)
 
     def __str__(self):
-        marks = [str(self.nf), f'stride {self.stride}' * (self.stride > 1), 'V' * self.valid, 'Linear' * self.linear]
+        marks = [str(self.nf), f'stride {self.stride}' * (self.stride > 1), 'V' * self.valid, 'Linear' * self.linear,
+                 'BN' * self.norm]
         return f"{self.ks[0]}x{self.ks[1]} Conv ({' '.join(filter(None, marks))})"
 
 # %% ../nbs/00_graph.ipynb #c9f08754
@@ -160,15 +162,25 @@ class Residual(Figure):
     act: bool = True  # "Relu activation" on top of the sum
     ks: tuple = (1, 1)  # Kernel of the linear convolution (§3.2: 1 × 1)
     name: str = ''  # The paper's name, where it has one
+    add: bool = True  # The addition; False: body, projection, batch normalisation and ReLU in sequence (an experiment of ours)
+    project: bool = True  # The linear convolution; False: `x + scale * body(x)` (an experiment of ours)
+    norm: bool = False  # Batch normalisation after the linear convolution (an experiment of ours)
 
     def __post_init__(self):
         _nodes([self.body])
+        if not (self.add or self.project): raise ValueError('residual has neither addition nor projection; use its body')
         if isinstance(self.scale, bool) or not isinstance(self.scale, Real) or not isfinite(self.scale):
             raise ValueError(f'scale is {self.scale!r}; give a finite number')
 
+    @property
+    def removed(self) -> bool:
+        "Whether the block computes nothing: with scale 0 only its ReLU is left"
+        return self.add and self.scale == 0
+
     def linear(self, nf):
-        "The filter expansion to `nf` filters"
-        return Conv(nf, self.ks, linear=True)
+        "The filter expansion to `nf` filters; an ordinary convolution without the addition, None without projection"
+        if not self.project: return None
+        return Conv(nf, self.ks, linear=self.add, norm=self.norm and self.add)
 
 def residual(*branches, # Branches of the body, left to right; one branch stands for itself
              scale=1., # Factor on the residual before the sum (§3.3, Figure 20)
@@ -210,7 +222,11 @@ def _shape(node, size):
             outs = [_shape(b, size) for b in node.branches]
             return (*_same_grid(outs), sum(c for *_, c in outs))
         case Residual():
-            return (*_same_grid([_shape(node.body, size), size]), size[2])
+            out = _shape(node.body, size)
+            if not node.project and out[2] != size[2]:
+                raise ValueError(f'an identity shortcut adds {size[2]} filters to {out[2]}; use a projection, or a block '
+                                 'that keeps its width')
+            return (*_same_grid([out, size]), size[2])
     return node.after(size)
 
 # %% ../nbs/00_graph.ipynb #214c0b18
@@ -241,9 +257,9 @@ def leaves(node, # A figure, or a list of figures, bottom to top
                 size = shape(n, size)
         case Concat():
             for b in node.branches: yield from leaves(b, size)
-        case Residual():
+        case Residual() if not node.removed:
             yield from leaves(node.body, size)
-            yield from leaves(node.linear(size[2]), shape(node.body, size))
+            if node.project: yield from leaves(node.linear(size[2]), shape(node.body, size))
 
 # %% ../nbs/00_graph.ipynb #fb3c2c11
 def min_size(node, # A figure
@@ -287,10 +303,39 @@ def widen(node, # A figure
     return rewrite(node, f)
 
 def rescale(node, # A figure
-            scale, # Factor on every residual before its sum (§3.3); 0 turns a residual into `relu(x)`
+            scale, # Factor on every residual before its sum (§3.3); 0 removes the block: `relu(x)` is left
            ):
     "The same figure with another scale on every residual"
     return rewrite(node, lambda n: replace(n, scale=float(scale)) if isinstance(n, Residual) else n)
+
+# %% ../nbs/00_graph.ipynb #91b9ecfd
+def without_addition(node, # A figure
+                    ):
+    "The same figure with every residual as a plain block: body, projection, batch normalisation, ReLU"
+    return rewrite(node, lambda n: replace(n, add=False, scale=1., act=True) if isinstance(n, Residual) and n.project else n)
+
+def with_projection_norm(node, # A figure
+                        ):
+    "The same figure with a batch normalisation after the projection of every residual"
+    return rewrite(node, lambda n: replace(n, norm=True) if isinstance(n, Residual) and n.project else n)
+
+def with_shortcuts(trunk, # `Seq` of stages
+                   scale=1., # Factor on every block before the sum; 0 removes the blocks
+                   size=(299, 299, 3), # Input, (rows, columns, filters)
+                  ) -> Seq: # Raises `ValueError` where no block keeps its size
+    "The same stages with an identity shortcut around every repeated block that keeps its size: `x + scale * block(x)`"
+    stages, found = [], 0
+    for stage in trunk.nodes:
+        blocks = []
+        for block in stage.nodes if isinstance(stage, Seq) and stage.repeats else ():
+            keeps = isinstance(block, Concat) and shape(block, size) == size
+            found, size = found + keeps, shape(block, size)
+            # block and sum are never below zero, so that a ReLU would change nothing
+            blocks.append(Residual(replace(block, name=''), float(scale), False, name=block.name, project=False) if keeps else block)
+        if not blocks: size = shape(stage, size)
+        stages.append(replace(stage, nodes=tuple(blocks)) if blocks else stage)
+    if not found: raise ValueError('no repeated block keeps its size; shortcuts are for pure Inception networks')
+    return replace(trunk, nodes=tuple(stages))
 
 # %% ../nbs/00_graph.ipynb #80877cf9
 @dataclass(frozen=True)

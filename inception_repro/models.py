@@ -20,7 +20,7 @@ from numbers import Integral, Real
 
 from .blocks import *
 from .graph import (Network, Pool, Residual, Seq, avgpool, concat, conv, maxpool, rescale, rewrite, seq,
-                                   transpose, widen)
+                                   transpose, widen, with_projection_norm, with_shortcuts, without_addition)
 from .reductions import *
 from .stems import *
 
@@ -197,6 +197,22 @@ def _scaled(net, scale):
         return n if new is None or (not n.act and new) else replace(n, scale=new)
     return replace(net, trunk=rewrite(net.trunk, f))
 
+# %% ../nbs/08_models.ipynb #cf70a0a0
+def _switched(net, scale, shortcut, addition, projection_norm):
+    "The network with its additions added, removed, or normalised"
+    pure = not any(isinstance(n, Residual) for stage in net.trunk.nodes for n in getattr(stage, 'nodes', ()))
+    if shortcut is not None:
+        ok = isinstance(shortcut, Real) and not isinstance(shortcut, bool) and isfinite(shortcut)
+        _check('shortcut', shortcut, ok, 'give a finite number, the factor on each block; 0 removes the blocks')
+        _check('shortcut', shortcut, pure, f'{net.name} has residual blocks, so use scale')
+        net = replace(net, trunk=with_shortcuts(net.trunk, float(shortcut), net.input))
+    for name, value, f in ('addition', not addition, without_addition), ('projection_norm', projection_norm, with_projection_norm):
+        _check(name, locals()[name], not value or not pure, f'{net.name} has no residual block')
+        if value: net = replace(net, trunk=f(net.trunk))
+    _check('projection_norm', projection_norm, addition or not projection_norm, 'without the addition there is one already')
+    _check('scale', scale, addition or scale is None, 'without the addition nothing is scaled, leave it out')
+    return net
+
 # %% ../nbs/08_models.ipynb #5cc52384
 def configure(name, # A name of `list_models`, or a network's value
               num_classes=1000, # Classes (Figures 9 and 15); 0 leaves the classifier out
@@ -206,6 +222,9 @@ def configure(name, # A name of `list_models`, or a network's value
               drop_rate=0.2, # Share dropped before the classifier: "Dropout (keep 0.8)"
               aux=False, # Inception-v3's auxiliary head
               padded=False, # Count the padding in averages, as torchvision's Inception-v3 does and TensorFlow does not
+              shortcut=None, # Factor on each block that keeps its size, in a sum with the block's input; pure networks only (ours)
+              addition=True, # False: residual blocks without their addition (ours)
+              projection_norm=False, # Batch normalisation after each residual's projection (ours)
              ) -> Architecture: # Raises `ValueError` that names the bad value
     "The value of a network's variant"
     net = network(name)
@@ -215,6 +234,7 @@ def configure(name, # A name of `list_models`, or a network's value
     _check('aux', aux, not aux or net.aux_at, 'only inception_v3 has an auxiliary head')
     net = replace(net, num_classes=num_classes, in_chans=in_chans, drop_rate=float(drop_rate))
     net = replace(net, aux=(net.aux or aux_v3) if aux else None)
+    net = _switched(net, scale, shortcut, addition, projection_norm)
     if scale is not None: net = _scaled(net, scale)
     if padded: net = replace(net, trunk=rewrite(net.trunk, lambda n: replace(n, padded=True) if isinstance(n, Pool) else n))
     if width == 1: return net
@@ -230,7 +250,7 @@ def create_model(name, # A name of `list_models`, or a network's value
                  pretrained=False, # Public ImageNet weights, where there are any (`list_models(pretrained=True)`)
                  features_only=False, # A list of feature maps instead of logits, as timm does
                  out_indices=None, # Which feature maps; all unless given
-                 **kwargs, # `aux`, `padded`: see `configure`
+                 **kwargs, # `aux`, `padded`, `shortcut`, `addition`, `projection_norm`: see `configure`
                 ): # `Net`, or `FeatureNet` with `features_only`. Raises `ValueError` that names the bad value
     "Build a network by name"
     from inception_repro.net import FeatureNet, build  # torch is imported when something is built

@@ -68,6 +68,7 @@ MEASURES = 'zeros', 'dead', 'mean', 'std', 'ratio', 'grad'
 class Activity:
     "What chosen layers of a network do while it trains; made by `activity`"
     def __init__(self, net, at, every):
+        from torch.nn import Identity
         from inception_repro.net import ResidualUnit
         self.layers, self.every, self.passes, self.on, self._now, self._rows = at, every, 0, False, {}, []
         self._hooks = [net.register_forward_pre_hook(self._begin)]
@@ -75,7 +76,8 @@ class Activity:
             m = net.get_submodule(name)
             self._hooks.append(m.register_forward_hook(lambda m, x, y, k=name: self._out(k, m, x[0], y)))
             if isinstance(m, ResidualUnit):
-                self._hooks.append(m.linear.register_forward_hook(lambda _, x, y, k=name: self._branch(k, y)))
+                branch = m.body if isinstance(m.linear, Identity) else m.linear
+                self._hooks.append(branch.register_forward_hook(lambda _, x, y, k=name: self._branch(k, y)))
 
     def _begin(self, net, x):
         self.on = net.training and self.passes % self.every == 0

@@ -16,7 +16,7 @@ from .models import configure, network
 _all_ = ['replace']
 
 # %% auto #0
-__all__ = ['PRESETS', 'Recipe', 'network_of', 'preset', 'evaluation_steps', 'replace']
+__all__ = ['PRESETS', 'Recipe', 'network_of', 'arm', 'run_name', 'preset', 'evaluation_steps', 'replace']
 
 # %% ../nbs/13_recipe.ipynb #6da35073
 @dataclass(frozen=True)
@@ -24,7 +24,10 @@ class Recipe:
     "What a run depends on, beside the pixels themselves"
     model: str = 'inception_resnet_v2' # Name of `list_models` (Figures 9, 15)
     width: float = 1. # Factor on every number of filters (1 is the paper; below it, ours)
-    scale: float | tuple | None = None # Factor on the residuals (§3.3); None for the network's own (released code)
+    scale: float | tuple | None = None # Factor on the residuals (§3.3); None for the network's own (released code); 0 removes the blocks
+    shortcut: float | None = None # Pure networks: factor on each block that keeps its size, in a sum with its input; 0 removes these (ours)
+    addition: bool = True # False: residual blocks without their addition (ours)
+    projection_norm: bool = False # Batch normalisation after each residual's projection (ours)
     dropout: float = .2 # Share dropped before the classifier (Figures 9, 15: "keep 0.8")
     aux: float = .4 # Weight of Inception-v3's auxiliary loss, from 299 px on; 0 leaves it out (its released code)
     dataset: str = 'imagenet' # Name, also of the folder of the records (§5)
@@ -81,7 +84,7 @@ _RULES = {
     'hue': (lambda v: _number(v) and 0 <= v <= .5, 'a number from 0 to 0.5'),
     'optimizer': (lambda v: v in ('rmsprop_tf', 'adamw'), "'rmsprop_tf' or 'adamw'"),
     'precision': (lambda v: v in ('float32', 'bf16'), "'float32' or 'bf16'"),
-    'channels_last merge compile': (lambda v: isinstance(v, bool), 'True or False'),
+    'channels_last merge compile addition projection_norm': (lambda v: isinstance(v, bool), 'True or False'),
     'dataset': (lambda v: isinstance(v, str) and v.strip('.') and not set(v) & set('/\\'),
                 'a plain name; where its images are is an argument of `fit`')}
 
@@ -92,7 +95,25 @@ def network_of(recipe, # `Recipe`
     "The value of the network that a recipe trains"
     aux = recipe.aux > 0 and bool(network(recipe.model).aux_at)
     r = recipe
-    return configure(r.model, num_classes, width=r.width, scale=r.scale, drop_rate=r.dropout, aux=aux)
+    return configure(r.model, num_classes, width=r.width, scale=r.scale, drop_rate=r.dropout, aux=aux, shortcut=r.shortcut,
+                     addition=r.addition, projection_norm=r.projection_norm)
+
+_ARM = dict(scale=None, shortcut=None, addition=True, projection_norm=False) # fields of the experiment, and what the paper has
+
+def arm(recipe, # `Recipe`, or a record's dict of one
+       ) -> str: # 'no_blocks', 'shortcut0.2', 'no_addition', 'scale0.1', …; empty as printed
+    "In what a network's additions are not the paper's, as part of a file name"
+    get = recipe.get if isinstance(recipe, dict) else lambda k, d: getattr(recipe, k)
+    v = {k: get(k, d) for k, d in _ARM.items()}
+    text = lambda o: '_'.join(f'{s:g}' for s in (o if isinstance(o, (list, tuple)) else [o]))
+    marks = ['no_blocks' if v[k] == 0 else k + text(v[k]) for k in ('scale', 'shortcut') if v[k] is not None]
+    return '+'.join(marks + ['no_addition'] * (not v['addition']) + ['projection_norm'] * v['projection_norm'])
+
+def run_name(recipe, # `Recipe`, or a record's dict of one
+            ) -> str: # The name of a run's files, without its seed
+    "Model and arm: `inception_v4`, `inception_v4+shortcut0.2`"
+    model = recipe['model'] if isinstance(recipe, dict) else recipe.model
+    return '+'.join(filter(None, [model, arm(recipe)]))
 
 def _check(r):
     for names, (ok, way) in _RULES.items():

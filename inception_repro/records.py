@@ -14,7 +14,7 @@ import numpy as np
 from fastcore.basics import patch
 
 # %% auto #0
-__all__ = ['COLUMNS', 'atomic_write', 'run_path', 'processor', 'environment', 'Record', 'Run', 'read_run', 'check_run',
+__all__ = ['COLUMNS', 'FREE', 'atomic_write', 'run_path', 'processor', 'environment', 'Record', 'Run', 'read_run', 'check_run',
            'read_runs', 'compare']
 
 # %% ../nbs/10_records.ipynb #aeeebd08
@@ -264,6 +264,8 @@ def resume(cls: Record, path, # Table to go on with
     return rec
 
 # %% ../nbs/10_records.ipynb #b05169d9
+FREE = 'model', 'seed', 'scale', 'shortcut', 'addition', 'projection_norm' # in what the runs of one folder may differ
+
 def check_run(run, # A `Run`, or the path of one
              ) -> Run: # The same, if it is finished and whole
     "Refuse a run that is not finished"
@@ -285,7 +287,7 @@ def read_runs(folder, # One dataset's records, such as `figures/runs/fractals`
     if not unfinished and (going := [r.path.stem for r in runs if not r.meta['finished']]):
         warnings.warn(f"{folder}: {', '.join(going)} left out, not finished; the command that began it goes on with it")
     runs = [check_run(r) if r.meta['finished'] else r for r in runs if r.meta['finished'] or unfinished]
-    own = [{k: v for k, v in r.meta['recipe'].items() if k not in ('model', 'seed')} for r in runs]
+    own = [{k: v for k, v in r.meta['recipe'].items() if k not in FREE} for r in runs]
     for r, o in zip(runs, own):
         if not mixed and (diff := _differ(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True)):
             raise ValueError(f'{folder}: recipes differ, {diff}; keep one recipe to a folder, or pass mixed=True')

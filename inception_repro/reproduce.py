@@ -18,7 +18,7 @@ from threading import Thread
 
 from .cost import macs, params
 from .curves import draw_figures
-from .recipe import Recipe, network_of, preset as _preset
+from .recipe import Recipe, network_of, preset as _preset, run_name
 from .records import atomic_write, environment, read_run, run_path
 from .speedup import write_summary
 
@@ -75,10 +75,10 @@ def _teller(key):
 def _fit(recipe, weights=None, **kwargs):
     "`fit`, with the averaged weights in a folder of weights"
     from inception_repro.train import fit
-    file = weights and Path(weights)/recipe.dataset/f'{recipe.model}-{recipe.seed}.safetensors'
+    file = weights and Path(weights)/recipe.dataset/f'{run_name(recipe)}-{recipe.seed}.safetensors'
     return fit(recipe, save_weights=file, **kwargs)
 
-def _job(recipe, kwargs): _fit(recipe, progress=False, cbs=[_teller((recipe.model, recipe.seed))], **kwargs)
+def _job(recipe, kwargs): _fit(recipe, progress=False, cbs=[_teller((run_name(recipe), recipe.seed))], **kwargs)
 
 # %% ../nbs/17_reproduce.ipynb #335a28bb
 class _Bars:
@@ -88,8 +88,8 @@ class _Bars:
         self.bars = Progress(TextColumn('{task.description:26}'), BarColumn(), TextColumn('{task.percentage:>3.0f} %'),
                              TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(), TextColumn('{task.fields[error]}'))
         self.plain = not self.bars.console.is_terminal and not self.bars.console.is_jupyter
-        self.tasks = {(r.model, r.seed): None for r in recipes}
-        self.weights = {(r.model, r.seed): macs(network_of(r)) * r.epochs for r in recipes}
+        self.tasks = {(run_name(r), r.seed): None for r in recipes}
+        self.weights = {(run_name(r), r.seed): macs(network_of(r)) * r.epochs for r in recipes}
         self.errors, self.shares, self.began = {}, {}, time.monotonic()
 
     def __enter__(self):
@@ -136,7 +136,7 @@ def _side_by_side(todo, jobs, kwargs, bars):
                 for f in done:
                     try:
                         f.result()
-                        if bars: bars.ended((todo[f].model, todo[f].seed))
+                        if bars: bars.ended((run_name(todo[f]), todo[f].seed))
                     except CancelledError: pass
                     except OutOfTime as e:  # the others have the same time, and stop by themselves
                         late = e
@@ -182,7 +182,7 @@ def train_all(todo, # `Recipe`s
     if jobs is not None and (not isinstance(jobs, int) or jobs < 1): raise ValueError(f'jobs is {jobs!r}; use a whole number of at least 1')
     jobs = min(jobs or (_cores() if device == 'cpu' else 1), len(todo))
     kwargs |= dict(out=str(runs), data=data, device=device, fresh=fresh, weights=weights and str(weights), until=until)
-    paths = [run_path(runs, r.dataset, r.model, r.seed) for r in todo]
+    paths = [run_path(runs, r.dataset, run_name(r), r.seed) for r in todo]
     if fresh and not _late(until):
         _decode(todo[0], kwargs, progress) # images that cannot be had delete nothing
         for p in paths: forget(p) # all at once: what goes on later is the command without it

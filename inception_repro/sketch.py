@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from .graph import Concat, Conv, Figure, Pool, Residual, Seq
-from .net import Branches, ConvUnit, Net, ResidualUnit
+from .net import Branches, ConvUnit, LinearUnit, Net, PlainUnit, ResidualUnit
 
 # %% auto #0
 __all__ = ['Step', 'Bare', 'sketch']
@@ -57,6 +57,7 @@ def sketch(m, # A module of `build`, rewritten or not
     if hasattr(m, 'sketch'): return m.sketch(inside)
     match m:
         case Net(): return _network(m, inside)
+        case LinearUnit() if isinstance(m.bn, nn.BatchNorm2d): return _conv(m.conv, linear=True, norm=True)
         case ConvUnit(): return _unit(m, inside)
         case nn.Conv2d(): return _conv(m, linear=True) if m.bias is not None else _conv(m, Bare)
         case nn.MaxPool2d(): return _pool(m, 'max')
@@ -64,16 +65,23 @@ def sketch(m, # A module of `build`, rewritten or not
         case nn.BatchNorm2d(): return Step('Batch normalisation')
         case nn.ReLU(): return Step('ReLU')
         case Branches(): return Concat(_steps(m, inside))
-        case ResidualUnit():
-            return Residual(sketch(m.body, inside), m.scale, isinstance(m.act, nn.ReLU), m.linear.kernel_size)
+        case ResidualUnit() | PlainUnit(): return _residual(m, inside)
         case nn.Sequential(): return Seq(_steps(m, inside))
     raise TypeError(f'{type(m).__name__} stands in no figure; give a module of build or create_model')
+
+# %% ../nbs/09_sketch.ipynb #6e506198
+def _residual(m, inside):
+    "A residual block, with or without its addition, projection and normalisation"
+    add, conv = isinstance(m, ResidualUnit), getattr(m.linear, 'conv', m.linear)
+    norm = add and isinstance(getattr(m.linear, 'bn', None), nn.BatchNorm2d)
+    return Residual(sketch(m.body, inside), m.scale if add else 1., isinstance(m.act, nn.ReLU) if add else True,
+                    getattr(conv, 'kernel_size', (1, 1)), add=add, project=not isinstance(m.linear, nn.Identity), norm=norm)
 
 # %% ../nbs/09_sketch.ipynb #281d8f85
 def _named(node, like):
     "A figure with the names of another"
     if isinstance(like, Seq) and like.repeats: node = replace(node, nodes=tuple(map(_named, node.nodes, like.nodes)))
-    return replace(node, name=like.name) if getattr(like, 'name', '') else node
+    return replace(node, name=like.name) if getattr(like, 'name', '') and hasattr(node, 'name') else node
 
 def _network(net, inside):
     "The `Network` with the trunk that is there"

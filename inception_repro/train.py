@@ -5,7 +5,7 @@
 # %% ../nbs/13_train.ipynb #da6df962
 from __future__ import annotations
 
-import re, sys, time, warnings
+import json, re, sys, time, warnings
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from errno import ENOSPC
@@ -19,11 +19,12 @@ from .checkpoint import Checkpoints, locked, restore, run_state, seeded
 from .data import NAMES, Data, _root
 from .folders import there
 from .learner import Part, evaluate, learner, load_data
-from .recipe import Recipe, evaluation_steps
+from .probe import activity
+from .recipe import Recipe, evaluation_steps, run_name
 from .records import Record, atomic_write, environment, read_run, run_path
 
 # %% auto #0
-__all__ = ['Watch', 'Keep', 'Bar', 'OutOfTime', 'Limit', 'forget', 'fit']
+__all__ = ['Watch', 'Keep', 'Bar', 'BlockActivity', 'OutOfTime', 'Limit', 'forget', 'fit']
 
 # %% ../nbs/13_train.ipynb #a1b2c3d4
 class Watch(Part):
@@ -131,7 +132,7 @@ class Bar(Part):
         from fastprogress import core, fastprogress
         self.recipe, self.record, self.make = recipe, record, fastprogress.progress_bar
         self.live = core.IN_NOTEBOOK or sys.stdout.isatty()
-        self.label, self.shown = f'{recipe.model} seed {recipe.seed}', None
+        self.label, self.shown = f'{run_name(recipe)} seed {recipe.seed}', None
 
     def before_fit(self):
         self.first, self.rows = self.count.step, self.record.last
@@ -153,6 +154,28 @@ class Bar(Part):
         elif self.record.last is not self.rows: # not a terminal: a line for every evaluation
             self.rows = self.record.last
             print(f"{self.text()}, {self.record.wall:.0f} s", flush=True)
+
+# %% ../nbs/13_train.ipynb #588cdc43
+class BlockActivity(Part):
+    "Gradient norm, branch-to-trunk ratio and spread of every block, at the first step and at every `every`-th after it"
+    order = 48 # before the record's row, whose evaluation runs the network as well
+    def __init__(self, path, every): self.path, self.every = Path(path).with_suffix('.activity.json'), every
+
+    def before_fit(self):
+        self.activity, step = activity(self.learn.model, every=self.every), self.count.step
+        self.activity.passes = step
+        old = json.loads(self.path.read_text(encoding='utf-8'))['samples'] if step and self.path.exists() else []
+        self.samples = [o for o in old if o['step'] < step]
+
+    def after_batch(self):
+        if (step := self.count.step - 1) % self.every: return
+        layers, rows = self.activity.layers, self.activity.rows[-len(self.activity.layers):]
+        number = lambda v: None if v is None else float(f'{v:.4g}')
+        self.samples.append(dict(step=step, **{k: [number(r[k]) for r in rows] for k in ('grad', 'ratio', 'std')}))
+        lines = ',\n  '.join(json.dumps(o) for o in self.samples)
+        atomic_write(self.path, f'{{"layers": {json.dumps(layers)},\n "samples": [\n  {lines}]}}\n')
+
+    def close(self): self.activity.close()
 
 # %% ../nbs/13_train.ipynb #3db50466
 class OutOfTime(Exception):
@@ -192,7 +215,7 @@ def _record(path, recipe, data, env, fresh, state):
     "The record of a run: new, or reopened at the step of its checkpoint"
     env = {**env, 'threads': torch.get_num_threads()}
     if fresh or not path.exists():
-        what = recipe.model, recipe.seed, recipe.dataset, data.hash, recipe
+        what = run_name(recipe), recipe.seed, recipe.dataset, data.hash, recipe
         counts = dict(classes=len(data.classes), train=len(data.train), valid=len(data.valid))
         return Record.create(path.parents[1], *what, env, overwrite=True, data=counts)
     old = _same(read_run(path), recipe, data).meta['environment'].get('threads')
@@ -236,7 +259,8 @@ def _loop(learn, epochs):
         if c.step < epochs * c.steps: learn.fit(epochs, start_epoch=c.step // c.steps)
     finally:
         learn.cast.leave()
-        if getattr(learn, 'bar', None): learn.bar.close()
+        for cb in 'bar', 'block_activity':
+            if hasattr(learn, cb): getattr(learn, cb).close()
 
 # %% ../nbs/13_train.ipynb #02c9d56d
 def _device(device):
@@ -252,7 +276,7 @@ def forget(path): # The table of a record
     "Delete a record and its checkpoints"
     with locked(_folder(path)):
         Checkpoints(_folder(path)).clean(all=True)
-        for p in path, path.with_suffix('.json'): p.unlink(missing_ok=True)
+        for p in path, path.with_suffix('.json'), path.with_suffix('.activity.json'): p.unlink(missing_ok=True)
 
 def _save_weights(net, path):
     from safetensors.torch import save
@@ -286,6 +310,7 @@ def fit(recipe, # `Recipe`
         until=None, # Stop with a checkpoint at this time, as `time.time` counts, and raise `OutOfTime`
         progress=True, # Show a bar, or a line an evaluation where there is no terminal
         cbs=(), # More callbacks for the `Learner`
+        activity_every=None, # Write gradients and ratios of all blocks beside the record, every so many steps
         env=None, # What to record as environment; looked up unless given
         workers=2, # Processes that decode, where images stay files
         **kwargs, # `cache`, `max_bytes`: see `load`
@@ -294,7 +319,7 @@ def fit(recipe, # `Recipe`
     if not isinstance(workers, int) or workers < 0:
         raise ValueError(f'workers is {workers!r}; use a whole number, 0 to decode without more processes')
     if data is not None and not isinstance(data, Data) and data not in NAMES: there(_root(data))
-    device, path = _device(device), run_path(out, recipe.dataset, recipe.model, recipe.seed)
+    device, path = _device(device), run_path(out, recipe.dataset, run_name(recipe), recipe.seed)
     folder, way = _folder(path), _Way(path, fresh)
     def done():
         if fresh or not path.exists(): return
@@ -313,6 +338,7 @@ def fit(recipe, # `Recipe`
                                  **kwargs)
         way.begun = True
         if until is not None: learn.add_cb(Limit(until, way))
+        if activity_every: learn.add_cb(BlockActivity(path, activity_every))
         _loop(learn.add_cbs(cbs), recipe.epochs)
         if save_weights: _save_weights(learn.average.net.module, save_weights)
         if peak := learn.keep.peak(): record.meta['environment']['peak_memory'] = peak

@@ -135,8 +135,9 @@ def test_calling_a_value_builds_that_value():
 
 
 def test_a_released_last_block_stays_unscaled():
-    last = lambda scale: create_model('inception_resnet_v2.released', **small, scale=scale).trunk.inception_resnet_c_2.scale
-    assert [last(None), last((.17, .10, .20)), last(.3), last(0)] == [1, 1, 1, 0]
+    last = lambda scale: create_model('inception_resnet_v2.released', **small, scale=scale).trunk.inception_resnet_c_2
+    assert [last(None).scale, last((.17, .10, .20)).scale, last(.3).scale] == [1, 1, 1]
+    assert isinstance(last(0), torch.nn.Identity) # removed with the others
 
 
 def test_arguments():
