@@ -26,17 +26,20 @@ class Plot:
     models: tuple # Names of `list_models`, in the order of the legend
     metric: str # 'top1' or 'top5', of the averaged weights; `raw_` before it for those just trained
     text: str # The caption's first sentence
+    controls: tuple = () # Names of runs that are drawn as thin lines where there are records: `inception_v4+shortcut0.2`
 
 small, large = ('inception_v3', 'inception_resnet_v1'), ('inception_v4', 'inception_resnet_v2') # pure, residual
+_small = 'inception_resnet_v1+no_blocks', 'inception_v3+shortcut0.2' # controls
+_large = 'inception_resnet_v2+no_blocks', 'inception_v4+shortcut0.2'
 _during = '{} error evolution during training of pure {} vs a residual {} of similar computational cost.'.format
 _all = '{} error evolution of all four models (single model, single crop).'.format
 figures = {
-    21: Plot(small, 'top1', _during('Top-1', 'Inception-v3', 'network')),
-    22: Plot(small, 'top5', _during('Top-5', 'Inception-v3', 'Inception')),
-    23: Plot(large, 'top1', _during('Top-1', 'Inception-v4', 'Inception')),
-    24: Plot(large, 'top5', _during('Top-5', 'Inception-v4', 'Inception')),
-    25: Plot(large + small, 'top5', _all('Top-5')),
-    26: Plot(large + small, 'top1', _all('Top-1'))}
+    21: Plot(small, 'top1', _during('Top-1', 'Inception-v3', 'network'), _small),
+    22: Plot(small, 'top5', _during('Top-5', 'Inception-v3', 'Inception'), _small),
+    23: Plot(large, 'top1', _during('Top-1', 'Inception-v4', 'Inception'), _large),
+    24: Plot(large, 'top5', _during('Top-5', 'Inception-v4', 'Inception'), _large),
+    25: Plot(large + small, 'top5', _all('Top-5'), _large[:1] + _small[:1]),
+    26: Plot(large + small, 'top1', _all('Top-1'), _large[:1] + _small[:1])}
 
 # %% ../nbs/16_curves.ipynb #be5f184e
 _IMAGENET = {f'{a}{b}' for a in ('imagenet', 'ilsvrc') for b in ('', '1k', '2012', '12', '1000', '2012clsloc')}
@@ -77,7 +80,7 @@ def _of(runs, models):
     if lacks := _missing(runs, models):
         there = ', '.join(sorted({r.meta['model'] for r in runs}))
         raise ValueError(f"no record of {', '.join(lacks)}; there are {there}: train the missing, or leave it out")
-    return {m: [r for r in runs if r.meta['model'] == m] for m in models}
+    return {m: [r for r in runs if r.meta['model'] == m] for m in dict.fromkeys(models)}
 
 # %% ../nbs/16_curves.ipynb #1ede4ab1
 def _setting(runs, *names): # A field of the recipe, under the first of its names that is there; else None
@@ -91,7 +94,14 @@ def _devices(runs):
         return f"{device} ({', '.join(own)})" if own and 'cpu' in device else device
     return sorted({name(**e['environment']) for e in envs})
 
-def _label(model): return model.replace('_', '-') # the paper's legends
+_ARMS = {'no_blocks': ', blocks removed', 'no_addition': ', no addition', 'projection_norm': ', normed projection',
+         'shortcut': ' with shortcuts × ', 'scale': ', scale '}
+
+def _label(model):
+    "A network as the paper's legends have it, and what was changed in it"
+    name, *marks = model.split('+')
+    words = [next(w + m.removeprefix(k) for k, w in _ARMS.items() if m.startswith(k)) for m in marks]
+    return ''.join([name.replace('_', '-'), *words])
 
 def _top(metric): return metric.removeprefix('raw_').replace('top', 'top-') # the paper's axes
 
@@ -127,11 +137,13 @@ def caption(runs, # `Run`s that may be compared, or the folder of their records
 _INK, _GREY, _GRID = '#1c1c1c', '#4a4a4a', '#e8e8e8'
 
 def _look(model):
-    "Colour by pair, dashes by kind; a variant of a network has dots in its line"
-    plain, _, variant = model.partition('.')
+    "Colour by pair, dashes by kind; a variant of a network has dots in its line, a control is thin"
+    name, _, control = model.partition('+')
+    plain, _, variant = name.partition('.')
     colour, residual = '#0072B2' if plain in small else '#D55E00', 'resnet' in plain
+    if control: return dict(color=colour, lw=1., ls=(0, (1, 1.4)) if 'no_blocks' in control else (0, (5, 1.4, 1, 1.4)))
     dashes = (9 if residual else 4, 1.6, *(1, 1.6) * bool(variant))
-    return dict(color=colour, ls='-' if residual and not variant else (0, dashes))
+    return dict(color=colour, lw=1.8, ls='-' if residual and not variant else (0, dashes))
 
 def _dot(model):
     "Filled for a residual network"
@@ -173,11 +185,20 @@ def _canvas(rows, # Of the legend
     return fig, ax
 
 # %% ../nbs/16_curves.ipynb #3a1aa5ce
-def _axes(ax, ys, metric, log):
-    "Limits from the data, light grid, labels as the paper's"
+def _chance(runs, metric):
+    "Error of a guess, %; None where the number of classes is not known"
+    n = _classes(runs)
+    return n and 100 * max(0., 1 - int(metric[-1]) / n)
+
+def _axes(ax, ys, metric, log, chance):
+    "Limits from the data, light grid, labels as the paper's, the chance level where the axis reaches it"
     low, high = min(map(np.min, ys)), max(map(np.max, ys))
     room = .04 * (high - low) or 1
     ax.set_ylim(max(low - room, 0), min(high + room, 100))
+    if chance and chance <= ax.get_ylim()[1]:
+        ax.axhline(chance, color=_GREY, lw=.8, ls=(0, (1, 3)), zorder=1, label='_chance')
+        ax.annotate('chance', (1, chance), (4, 0), xycoords=('axes fraction', 'data'), textcoords='offset points', va='center',
+                    size=8, color=_GREY)
     if log:
         ax.set_xscale('log')
         ax.xaxis.set_major_formatter('{x:g}')
@@ -202,12 +223,12 @@ def _draw(found, plot, text, marks, start, log):
     for m, rs in found.items():
         x, low, mid, high = _band(rs, plot.metric, start)
         look = _look(m)
-        dots = dict(_dot(m), ms=3.5) if len(x) <= 12 else {}
+        dots = dict(_dot(m), ms=3.5) if len(x) <= 12 and '+' not in m else {}
         if len(rs) > 1: ax.fill_between(x, low, high, color=look['color'], alpha=.16, lw=0)
-        ax.plot(x, mid, lw=1.8, label=_label(m), **look, **dots)
+        ax.plot(x, mid, label=_label(m), **look, **dots)
         ys += [low, high]
-        if m in marks: ax.axhline(marks[m], lw=.8, alpha=.8, zorder=1, **look)
-    _axes(ax, ys, plot.metric, log)
+        if m in marks: ax.axhline(marks[m], alpha=.8, zorder=1, **look | dict(lw=.8))
+    _axes(ax, ys, plot.metric, log, _chance(sum(found.values(), []), plot.metric))
     if marks: ax.annotate('Table 2', (1, np.mean(ys[0])), (4, 0), xycoords=('axes fraction', 'data'),
                           textcoords='offset points', va='center', size=8, color=_GREY)
     ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9, labelcolor=_INK,
@@ -235,12 +256,14 @@ def plot_errors(runs, # `Run`s, or the folder of their records; networks that ar
     if to and Path(to).suffix.lower() not in kinds:
         raise ValueError(f"cannot write {str(to)!r}; end its name in one of {', '.join(kinds)}")
     number, plot = _plot(figure)
-    found = _of(_checked(runs), plot.models)
+    controls = [m for m in plot.controls if not _missing(runs := _checked(runs), [m])]
+    found = _of(_checked(runs), (*plot.models, *controls))
     drawn = [r for rs in found.values() for r in rs]
-    text = f'{number}{plot.text} {caption(drawn)}'
+    text = f'{number}{plot.text} ' + 'Thin lines: controls. ' * bool(controls) + caption(drawn)
+    if drawn[0].meta['dataset'] == 'synthetic': text = f'Synthetic records: no network was trained. {caption(drawn)}'
     if plot.metric.startswith('raw_'): text = text.replace('averaged weights', 'weights as trained, not averaged')
     marks = {m: t[plot.metric] for m, t in table_2.items() if _imagenet(drawn) and m in found and plot.metric in t}
-    if marks: text += ' Thin lines: Table 2 of the paper, on the non-blacklisted images.'
+    if marks: text += ' Horizontal lines: Table 2 of the paper, on the non-blacklisted images.'
     with style.context('default'): fig = _draw(found, plot, text, marks, start, log)
     if to: _write(fig, Path(to))
     return fig

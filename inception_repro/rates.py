@@ -175,7 +175,7 @@ def plot_rates(runs, # Folder of the records of a study
     found = read_study(runs)
     def draw(ax, optimizer, m):
         ends = {lr: _final(found, m, (o, lr), metric) for o, lr in found if o == optimizer}
-        ax.plot(list(ends), [np.median(e) for e in ends.values()], lw=1.8, label=_label(m), **_look(m))
+        ax.plot(list(ends), [np.median(e) for e in ends.values()], label=_label(m), **_look(m))
         for lr, e in ends.items(): ax.plot([lr] * len(e), e, ls='', ms=4, color=_look(m)['color'], **_dot(m))
         ax.set_xscale('log')
         ax.set_xticks(list(ends), [f'{lr:g}' for lr in ends])
@@ -195,7 +195,7 @@ def plot_best(runs, # Folder of the records of a study
         lr = best(found, m, optimizer, metric)
         x, low, mid, high = _band([r for r in found[optimizer, lr] if r.meta['model'] == m], metric, 0)
         ax.fill_between(x, low, high, color=_look(m)['color'], alpha=.16, lw=0)
-        ax.plot(x, mid, lw=1.8, label=f'{_label(m)}, {lr:g}', **_look(m))
+        ax.plot(x, mid, label=f'{_label(m)}, {lr:g}', **_look(m))
         ax.set_xlabel('Epoch', color=_INK)
     drawn = {(o, lr): some for (o, lr), rs in found.items() if (some := [r for r in rs if best(found, r.meta['model'], o, metric) == lr])}
     return _panels(found, draw, f'Each network at the rate of its lowest median error at the end. {_told(drawn)}',

@@ -110,7 +110,8 @@ def _row(model, runs):
     "What is said of one network"
     width, px, classes = _setting(runs, 'width'), _setting(runs, 'px', 'size'), _classes(runs)
     known = width and px and classes
-    net = configure(model, num_classes=classes, width=width) if known else None
+    arm = {k: v for k in ('scale', 'shortcut', 'addition', 'projection_norm') if (v := _setting(runs, k)) is not None}
+    net = configure(model.split('+')[0], num_classes=classes, width=width, **arm) if known else None
     return dict(
         network=_label(model), parameters=params(net, (px, px, 3)) if known else None,
         gmacs=macs(net, (px, px, 3)) / 1e9 if known else None,
