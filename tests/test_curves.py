@@ -255,7 +255,7 @@ def test_table_2_for_imagenet_only(dataset, classes, data, imagenet):
     for n in 21, 24:
         plot = figures[n]
         fig = plot_errors(runs, n)
-        found = [l.get_ydata()[0] for l in fig.axes[0].lines if len(l.get_ydata()) == 2]
+        found = [l.get_ydata()[0] for l in fig.axes[0].lines if len(l.get_ydata()) == 2 and l.get_label() != '_chance']
         assert found == [table_2[m][plot.metric] for m in plot.models if imagenet]
         assert ('Table 2' in text(fig)) == imagenet and ("not the paper's ImageNet" in text(fig)) == (not imagenet)
 
@@ -275,9 +275,11 @@ def test_table_2_beside_raw_errors():
 
 def test_captions():
     fig = plot_errors(four(2), 21)
-    for words in ['Figure 21. Top-1 error evolution', 'Data: synthetic', "not the paper's ImageNet", '20 classes', '75×75 pixels',
+    for words in ['Synthetic records: no network was trained', 'Data: synthetic', "not the paper's ImageNet", '20 classes', '75×75 pixels',
                   'width 0.25', 'batch 32', '10 epochs', 'rmsprop_tf at rate 0.045', 'seeds 0, 1', 'cpu x86_64 (2 threads)']:
         assert words in text(fig)
+    real = plot_errors([replace(r, meta={**r.meta, 'dataset': 'folder'}) for r in four(2)], 21)
+    assert 'Figure 21. Top-1 error evolution' in text(real) and 'Data: folder' in text(real)
     assert 'rmsprop_tf at rate 0.045, decayed 4 times as fast' in caption(four(compress=4.))
     assert 'rate' not in caption(four(lr=None)) and 'width 1,' in caption(four(width=1.))
     uneven = [*four(), run(PURE, lambda t: 50, seed=7)]
