@@ -51,7 +51,7 @@ execute: install ## Give every notebook fresh outputs
 	$(BIN)/python nbs/_build.py execute
 
 lab: install ## Open the notebooks
-	$(BIN)/jupyter lab nbs
+	$(BIN)/jupyter lab --ServerApp.root_dir=. nbs/index.ipynb
 
 clean: ## Remove what make made
 	rm -rf .venv .venv-latest build dist *.egg-info

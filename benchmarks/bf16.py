@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from inception_repro.candidates import candidates
-from inception_repro.crops import crops_1
-from inception_repro.evaluate import _images
-from inception_repro.fast import fast
-from inception_repro.predict import averaged
-from inception_repro.records import atomic_write, environment
+from inception_repro.evaluation.candidates import candidates
+from inception_repro.evaluation.crops import crops_1
+from inception_repro.evaluation.evaluate import _images
+from inception_repro.evaluation.predict import averaged
+from inception_repro.rewrites.fast import fast
+from inception_repro.training.records import atomic_write, environment
 
 OUT = Path(__file__).parent / 'records' / 'bf16.json'
 WAYS = {'as built': (lambda net: net, 'float32'), 'fast': (fast, 'float32'),

@@ -17,11 +17,11 @@ from matplotlib import get_data_path
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from inception_repro.crops import crops_144
-from inception_repro.models import create_model
-from inception_repro.predict import predict
-from inception_repro.records import atomic_write, environment
-from inception_repro.validation import valid_images
+from inception_repro.architecture.networks import create_model
+from inception_repro.evaluation.crops import crops_144
+from inception_repro.evaluation.predict import predict
+from inception_repro.evaluation.validation import valid_images
+from inception_repro.training.records import atomic_write, environment
 
 SIZE, OUT = 75, Path(__file__).parent / 'records' / 'crops.json'
 

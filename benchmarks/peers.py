@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from inception_repro.bench import answer, by_hand as learn_by_hand, compile_for_answers, learn
-from inception_repro.fold import seasoned
-from inception_repro.models import create_model
-from inception_repro.net import build
-from inception_repro.weights import convert
+from inception_repro.architecture.build import build
+from inception_repro.architecture.networks import create_model
+from inception_repro.architecture.weights import convert
+from inception_repro.benchmarking.bench import answer, by_hand as learn_by_hand, compile_for_answers, learn
+from inception_repro.rewrites.fold import seasoned
 
 PEERS = 'timm', 'torchvision', 'pytorchcv', 'onnxruntime', 'openvino', 'fastai'
 LAST = dict(memory_format=torch.channels_last)
@@ -196,7 +196,7 @@ def training(name, x, y, bf16, compiled):
 
 
 def by_hand(value, x, y, bf16, compiled):
-    "A network of ours as it is commonly trained, in the ways that `inception_repro.bench` leaves out"
+    "A network of ours as it is commonly trained, in the ways that `inception_repro.benchmarking.bench` leaves out"
     half = lambda wrap: learn_by_hand(wrap(build(value).to(x.device, **LAST)), x.contiguous(**LAST), y, True)
     ways = {'by hand, channels last, bf16': lambda: half(lambda net: net)} if bf16 else {}
     if bf16 and compiled: ways['by hand, channels last, bf16, compiled'] = lambda: half(torch.compile)

@@ -23,16 +23,16 @@ from matplotlib import style
 
 from benchmarks import peers
 from benchmarks.tables import RECORDS
-from inception_repro import bench
-from inception_repro.average import RunningAverage
-from inception_repro.cost import macs
-from inception_repro.curves import _GREY, _GRID, _INK, _canvas
-from inception_repro.draw import _write
-from inception_repro.models import configure
-from inception_repro.net import build
-from inception_repro.optim import RMSPropTF
-from inception_repro.race import race
-from inception_repro.records import atomic_write, environment
+from inception_repro.architecture.build import build
+from inception_repro.architecture.cost import macs
+from inception_repro.architecture.draw import _write
+from inception_repro.architecture.networks import configure
+from inception_repro.benchmarking import bench
+from inception_repro.benchmarking.race import race
+from inception_repro.results.curves import _GREY, _GRID, _INK, _canvas
+from inception_repro.training.average import RunningAverage
+from inception_repro.training.optim import RMSPropTF
+from inception_repro.training.records import atomic_write, environment
 
 BESIDE, STEP, REST, IDLE = 'optimizer and average', 'outside of operations', 'the rest', 'the GPU waits'
 OPERATIONS = {  # the first that is found in the name of an operation, or else in that of the one around it

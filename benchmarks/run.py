@@ -31,16 +31,16 @@ import torch
 
 from benchmarks import peers
 from benchmarks.tables import RECORDS, write_tables
-from inception_repro import bench
-from inception_repro.cost import macs
-from inception_repro.data import load
-from inception_repro.fast import fast, keep_memory
-from inception_repro.fold import seasoned
-from inception_repro.learner import evaluate
-from inception_repro.models import configure, create_model
-from inception_repro.net import build
-from inception_repro.race import race, table, write_bench
-from inception_repro.records import environment, processor
+from inception_repro.architecture.build import build
+from inception_repro.architecture.cost import macs
+from inception_repro.architecture.networks import configure, create_model
+from inception_repro.benchmarking import bench
+from inception_repro.benchmarking.race import race, table, write_bench
+from inception_repro.data.load import load
+from inception_repro.rewrites.fast import fast, keep_memory
+from inception_repro.rewrites.fold import seasoned
+from inception_repro.training.learner import evaluate
+from inception_repro.training.records import environment, processor
 
 RESIDUAL = 'inception_v4.released', 'inception_resnet_v2.released'
 

@@ -13,11 +13,11 @@ from statistics import median, quantiles
 
 import torch
 
-from inception_repro.cost import params
-from inception_repro.learner import load_data, profile_step
-from inception_repro.recipe import PRESETS, network_of, preset
-from inception_repro.records import atomic_write, environment
-from inception_repro.reproduce import FOUR
+from inception_repro.architecture.cost import params
+from inception_repro.results.reproduce import FOUR
+from inception_repro.training.learner import load_data, profile_step
+from inception_repro.training.recipe import PRESETS, network_of, preset
+from inception_repro.training.records import atomic_write, environment
 
 RECORDS = Path(__file__).parent / 'records'
 BESIDE = 'data', 'optimizer', 'average'

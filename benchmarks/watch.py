@@ -12,12 +12,12 @@ from statistics import median
 import torch
 
 from benchmarks.steps import spread
-from inception_repro.bench import ours
-from inception_repro.net import build
-from inception_repro.probe import activity
-from inception_repro.race import race
-from inception_repro.recipe import network_of, preset
-from inception_repro.records import atomic_write, environment
+from inception_repro.architecture.build import build
+from inception_repro.benchmarking.bench import ours
+from inception_repro.benchmarking.race import race
+from inception_repro.training.activity import activity
+from inception_repro.training.recipe import network_of, preset
+from inception_repro.training.records import atomic_write, environment
 
 OUT, MODEL, STEPS = Path(__file__).parent / 'records' / 'watch.json', 'inception_resnet_v2', 20
 

@@ -1,7 +1,8 @@
 __version__ = "0.1.0"
 
-_homes = dict(params='cost', macs='cost', activations='cost', convolutions='cost', shape='graph',
-              create_model='models', list_models='models', load_weights='weights')
+_homes = dict(params='architecture.cost', macs='architecture.cost', activations='architecture.cost',
+              convolutions='architecture.cost', shape='architecture.graph', create_model='architecture.networks',
+              list_models='architecture.networks', load_weights='architecture.weights')
 
 
 def __getattr__(name):

@@ -20,6 +20,11 @@ nbs = Path(__file__).resolve().parent
 root = nbs.parent
 
 
+def notebooks():
+    "All of them, in the order of a reader who goes through the folders"
+    return sorted(p for p in nbs.rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(nbs).parts))
+
+
 def skipped(cell, flags):
     "Whether a code cell stays as it is"
     directives = re.findall(r'^\s*#\|\s*(.+?)\s*$', cell.source, flags=re.M)
@@ -28,9 +33,9 @@ def skipped(cell, flags):
 
 
 def execute(path, flags=()):
-    "Run the notebook's cells in a kernel and write their outputs back, atomically"
+    "Run the notebook's cells in a kernel, in its own folder, and write their outputs back, atomically"
     nb = nbformat.read(path, as_version=4)
-    client = NotebookClient(nb, timeout=1800, resources=dict(metadata=dict(path=str(nbs))))
+    client = NotebookClient(nb, timeout=1800, resources=dict(metadata=dict(path=str(path.parent))))
     with client.setup_kernel():
         for i, cell in enumerate(nb.cells):
             if cell.cell_type == 'code' and cell.source.strip() and not skipped(cell, flags): client.execute_cell(cell, i)
@@ -55,13 +60,13 @@ def readme():
     nb.cells = [c for c in nb.cells if not re.search(r'^\s*#\|\s*hide', c.source, flags=re.M)]
     nb.cells = [shown(c) for c in nb.cells]
     text = MarkdownExporter().from_notebook_node(nb)[0].strip() + '\n'
-    text = re.sub(r'\]\((\w+\.ipynb)', r'](nbs/\1', text)  # links are written for nbs/
+    text = re.sub(r'\]\(([\w/]+\.ipynb)', r'](nbs/\1', text)  # links are written for nbs/
     return re.sub(r'\n{3,}', '\n\n', re.sub(r'(\]\(|src="|href=")\.\./', r'\1', text))
 
 
 def sources():
     "What export, cleaning and the README depend on, as it stands on disk"
-    return {p: p.read_bytes() for p in [*nbs.glob('*.ipynb'), *(root / 'inception_repro').glob('*.py'), root / 'README.md']
+    return {p: p.read_bytes() for p in [*notebooks(), *(root / 'inception_repro').rglob('*.py'), root / 'README.md']
             if p.exists()}
 
 
@@ -72,7 +77,7 @@ def check():
     (root / 'README.md').write_text(readme(), encoding='utf-8')
     after = sources()
     stale = sorted(str(p.relative_to(root)) for p in before.keys() | after.keys() if before.get(p) != after.get(p))
-    big = [p.name for p in nbs.glob('*.ipynb') if p.stat().st_size > 300_000]
+    big = [p.name for p in notebooks() if p.stat().st_size > 300_000]
     if stale: sys.exit(f"out of step, now rewritten: {', '.join(stale)}; edit nbs/, run `make sync`, commit")
     if big: sys.exit(f"over 300 KB: {', '.join(big)}; draw smaller figures")
     print('export, notebooks and README are in step')
@@ -86,8 +91,8 @@ def main():
     parser.add_argument('--check', action='store_true')
     args = parser.parse_args()
     if args.task == 'execute':
-        for p in args.notebooks or sorted(nbs.glob('[!_]*.ipynb')):
-            print(p.name, flush=True)
+        for p in args.notebooks or notebooks():
+            print(p, flush=True)
             execute(p.resolve(), args.flags)
         subprocess.run([Path(sys.executable).parent / 'nbdev_clean'], cwd=root, check=True)
     elif args.task == 'check': check()

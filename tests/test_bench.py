@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from inception_repro.models import create_model
+from inception_repro.architecture.networks import create_model
 
 root = Path(__file__).parents[1]
 sys.path.append(str(root))  # behind the package that is tested

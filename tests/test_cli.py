@@ -127,7 +127,9 @@ def test_train_then_again(tmp_path):
 
 @pytest.mark.parametrize('options, workers, kept', [([], 2, None), (['--workers', '5', '--memory', '.5'], 5, 2**29)])
 def test_workers_and_memory_are_passed_on(options, workers, kept, monkeypatch):
-    from inception_repro import cli, rates, train
+    from inception_repro import cli
+    from inception_repro.results import rates
+    from inception_repro.training import fit as train
     from typer.testing import CliRunner
     asked = []
     def told(*_, workers, max_bytes=None, **__):
@@ -167,7 +169,7 @@ def test_reproduce_and_figures(tmp_path):
 
 def test_two_steps_of_the_gpu_runs(tiny_imagenet, tmp_path):
     "The command that trains on a GPU, with everything but its size: two steps of each network, §3.2's fair partner among them"
-    from inception_repro.records import read_runs
+    from inception_repro.training.records import read_runs
     networks = ['inception_v3', 'inception_resnet_v1', 'inception_v4', 'inception_resnet_v2', 'inception_resnet_v2.b10_20_10']
     small = dict(width=1/16, px=75, bs=100, epochs=1, evals=1, per_class=1)
     args = ['reproduce', '--preset', 'tiny', '--data', tiny_imagenet, '--minutes', '5', '--device', 'cpu', '--jobs', '1',
@@ -186,7 +188,7 @@ def test_two_steps_of_the_gpu_runs(tiny_imagenet, tmp_path):
 
 def test_rates_on_any_images(tiny_imagenet, tmp_path):
     "Given too little time it stops, given more it goes on, draws and tells; the preset's rate falls as far in an epoch of it"
-    from inception_repro.rates import read_study
+    from inception_repro.results.rates import read_study
     small = dict(width=1/16, px=75, bs=100, evals=1, per_class=1)
     args = ['rates', '--preset', 'tiny', '--data', tiny_imagenet, '--rates', '0.015,0.045', '--adamw', '', '--epochs', '1', '--seeds', '1',
             '--device', 'cpu', '--jobs', '1', '--runs', tmp_path / 'runs', '--out', tmp_path / 'o', *settings(small)]
@@ -205,7 +207,7 @@ def test_rates_on_any_images(tiny_imagenet, tmp_path):
 
 def shell_lines(start):
     "Lines of the shell blocks in the notebooks"
-    for nb in sorted((root / 'nbs').glob('*.ipynb')):
+    for nb in sorted((root / 'nbs').rglob('[!.]*.ipynb')):
         for cell in json.loads(nb.read_text(encoding='utf-8'))['cells']:
             blocks = re.findall(r'```sh\n(.*?)```', ''.join(cell['source']), flags=re.S) if cell['cell_type'] == 'markdown' else ()
             yield from (line for block in blocks for line in block.replace('\\\n', ' ').splitlines() if line.startswith(start))
@@ -237,8 +239,8 @@ def test_figures_of_a_mixed_folder(tmp_path):
 def test_side_by_side_is_one_by_one(tmp_path):
     "Two processes of one thread give the records of one process of one thread"
     import torch
-    from inception_repro.records import compare
-    from inception_repro.reproduce import recipes, train_all
+    from inception_repro.results.reproduce import recipes, train_all
+    from inception_repro.training.records import compare
     changes = dict(classes=3, per_class=22, valid_per_class=4, width=1/16, epochs=1, evals=2)
     rs = recipes('demo', models=['inception_v3', 'inception_resnet_v1'], **changes)
     threads = torch.get_num_threads()
@@ -253,14 +255,15 @@ def test_side_by_side_is_one_by_one(tmp_path):
 def test_stopped_and_killed_it_goes_on(tmp_path):
     "Ctrl-C, then a kill of the command alone: no process is left, and the runs can be ended as if nothing had been"
     import torch
-    from inception_repro.records import compare, read_run
-    from inception_repro.reproduce import recipes, train_all
+    from inception_repro.results.reproduce import recipes, train_all
+    from inception_repro.training.records import compare, read_run
     pair = ['inception_v3', 'inception_resnet_v1']
     changes = dict(classes=3, per_class=11, valid_per_class=4, bs=8, width=1/16, epochs=16, evals=1/2)
     code = f"""import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
 from functools import partial
-from inception_repro import cli, reproduce
+from inception_repro import cli
+from inception_repro.results import reproduce
 reproduce.reproduce = partial(reproduce.reproduce, models={pair})
 cli.main()"""
     args = ['reproduce', '--out', tmp_path / 'o', '--device', 'cpu', '--jobs', '2']
@@ -296,14 +299,14 @@ cli.main()"""
 
 
 def test_an_error_in_one_run_stops_all(tmp_path):
-    from inception_repro.reproduce import recipes, train_all
+    from inception_repro.results.reproduce import recipes, train_all
     rs = recipes('demo', models=['inception_v3', 'inception_resnet_v1'], dataset='nowhere', classes=3)
     with pytest.raises(ValueError, match="'nowhere' can be neither generated nor downloaded"):
         train_all(rs, tmp_path, jobs=2, device='cpu', progress=False)
 
 
 def test_one_that_fails_does_not_wait_for_the_others(tmp_path):
-    from inception_repro.reproduce import recipes, train_all
+    from inception_repro.results.reproduce import recipes, train_all
     small = dict(classes=3, per_class=22, valid_per_class=4, width=1/16)
     long, = recipes('demo', models=['inception_v3'], epochs=10_000, **small)
     wild, = recipes('demo', models=['inception_resnet_v1'], epochs=1, lr=1e30, clip=None, **small)
@@ -331,7 +334,7 @@ def test_committed_curves_are_their_records(dataset, tmp_path):
 
 
 def test_committed_rates_are_their_records(tmp_path):
-    from inception_repro.rates import write_rates
+    from inception_repro.results.rates import write_rates
     write_rates(root / 'figures/runs/rates', tmp_path)
     same_files(tmp_path, root / 'figures/rates')
 
@@ -339,7 +342,8 @@ def test_committed_rates_are_their_records(tmp_path):
 @pytest.mark.parametrize('device, how', [('cpu', ', not compiled,'), ('cuda', ', compiled,')])
 def test_plan_compiles_on_a_gpu_only(device, how, monkeypatch, capsys):
     import torch
-    from inception_repro import cli, learner, train
+    from inception_repro import cli
+    from inception_repro.training import fit as train, learner
     asked = []
     monkeypatch.setattr(train, '_device', torch.device) # there need not be one
     monkeypatch.setattr(learner, 'profile_step', lambda r, *_: asked.append(r.compile) or dict(forward=1.))
@@ -351,7 +355,7 @@ def test_plan_compiles_on_a_gpu_only(device, how, monkeypatch, capsys):
 
 def test_plan_of_the_paper_on_a_cpu_does_not_compile(monkeypatch):
     import torch
-    from inception_repro.reproduce import plan
+    from inception_repro.results.reproduce import plan
     monkeypatch.delattr(torch.nn.Module, 'compile')
     row, = plan('paper', 'cpu', bs=2, steps=1, models=['inception_resnet_v1'], width=1/16, px=75, stored=75)
     assert row['images_per_second'] > 0

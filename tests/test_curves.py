@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from inception_repro.curves import Plot, caption, draw_figures, figures, large, plot_errors, small, table_2
-from inception_repro.records import COLUMNS, Record, Run, read_runs, run_path
-from inception_repro.speedup import _compare, _ratio, _reach, speedup, summary, write_summary
+from inception_repro.results.curves import Plot, caption, draw_figures, figures, large, plot_errors, small, table_2
+from inception_repro.results.speedup import _compare, _ratio, _reach, speedup, summary, write_summary
+from inception_repro.training.records import COLUMNS, Record, Run, read_runs, run_path
 
 RECIPE = dict(lr=.045, optimizer='rmsprop_tf', epochs=10, width=.25, px=75, classes=20, bs=32)
 PURE, RESIDUAL = small
@@ -51,7 +51,7 @@ def text(fig): return fig.texts[0].get_text().replace('\n', ' ')
 
 
 def test_imports_no_torch():
-    code = 'import sys, inception_repro.speedup; sys.exit(any(m in sys.modules for m in ("torch", "fastai", "matplotlib.pyplot")))'
+    code = 'import sys, inception_repro.results.speedup; sys.exit(any(m in sys.modules for m in ("torch", "fastai", "matplotlib.pyplot")))'
     subprocess.run([sys.executable, '-c', code], check=True)
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from inception_repro import pixels
-from inception_repro.augment import ROW, augment
-from inception_repro.batches import Batches, Split
-from inception_repro.data import NAMES, load
-from inception_repro.folders import list_images
-from inception_repro.fractals import fractals, generator
+from inception_repro.data import pixels
+from inception_repro.data.augment import ROW, augment
+from inception_repro.data.batches import Batches, Split
+from inception_repro.data.folders import list_images
+from inception_repro.data.fractals import fractals, generator
+from inception_repro.data.load import NAMES, load
 
 
 def image(path, size=(9, 6), mode='RGB', **kwargs):
@@ -357,7 +357,7 @@ def test_learner(root, streams, tmp_path):
 
 
 def test_import_is_light():
-    code = '''import sys, inception_repro.data
+    code = '''import sys, inception_repro.data.load
 heavy = {'fastai', 'matplotlib', 'scipy', 'torchvision'} & set(sys.modules)
 assert not heavy, heavy'''
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -9,9 +9,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from inception_repro.draw import draw
-from inception_repro.graph import (Network, Residual, Seq, avgpool, concat, conv, figure_1, figure_2, maxpool,
-                                   residual, seq)
+from inception_repro.architecture.draw import draw
+from inception_repro.architecture.graph import (
+    Network, Residual, Seq, avgpool, concat, conv, figure_1, figure_2, maxpool, residual, seq)
 
 half = dict(ks=3, stride=2, valid=True)
 fork = concat([conv(256, (1, 3))], [conv(256, (3, 1))])
@@ -120,7 +120,7 @@ def test_same_bytes_whatever_the_style(tmp_path, kind):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     (tmp_path/'a.svg').write_text('old')
-    monkeypatch.setattr('inception_repro.draw._bytes', lambda *_: 1/0)
+    monkeypatch.setattr('inception_repro.architecture.draw._bytes', lambda *_: 1/0)
     with pytest.raises(ZeroDivisionError): draw(conv(8), to=tmp_path/'a.svg')
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [('a.svg', 'old')]
 
@@ -139,7 +139,7 @@ def test_shown_once_as_one_small_image(before):
     pytest.importorskip('ipykernel')
     nbformat, nbclient = pytest.importorskip('nbformat'), pytest.importorskip('nbclient')
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(
-        f'{before}\nfrom inception_repro.draw import draw\nfrom inception_repro.graph import figure_1\ndraw(figure_1)')])
+        f'{before}\nfrom inception_repro.architecture.draw import draw\nfrom inception_repro.architecture.graph import figure_1\ndraw(figure_1)')])
     nbclient.NotebookClient(nb).execute()
     output, = nb.cells[0].outputs
     assert sorted(output.data) == ['image/png', 'text/plain']
@@ -148,6 +148,6 @@ def test_shown_once_as_one_small_image(before):
 
 
 def test_light_imports():
-    code = ("import sys, inception_repro.draw as d; d.draw(d.Conv(8)); "
+    code = ("import sys, inception_repro.architecture.draw as d; d.draw(d.Conv(8)); "
             "sys.exit(', '.join({'torch', 'fastai', 'matplotlib.pyplot', 'IPython'} & set(sys.modules)) or 0)")
     subprocess.run([sys.executable, '-c', code], check=True)

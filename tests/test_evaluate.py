@@ -23,15 +23,16 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from inception_repro.candidates import Candidate, candidates
-from inception_repro.crops import LONGEST, crops_1, crops_12, crops_144, resized, views
-from inception_repro.evaluate import evaluate
-from inception_repro.failures import calibration, confusions, disagreements, plot_failures, show_images, top_losses
-from inception_repro.predict import predict
-from inception_repro.predictions import Predictions, load_predictions
-from inception_repro.recipe import preset
-from inception_repro.scores import Errors, ensemble, errors, ranks
-from inception_repro.validation import blacklisted, find_blacklist, valid_images
+from inception_repro.evaluation.candidates import Candidate, candidates
+from inception_repro.evaluation.crops import LONGEST, crops_1, crops_12, crops_144, resized, views
+from inception_repro.evaluation.evaluate import evaluate
+from inception_repro.evaluation.failures import (
+    calibration, confusions, disagreements, plot_failures, show_images, top_losses)
+from inception_repro.evaluation.predict import predict
+from inception_repro.evaluation.predictions import Predictions, load_predictions
+from inception_repro.evaluation.scores import Errors, ensemble, errors, ranks
+from inception_repro.evaluation.validation import blacklisted, find_blacklist, valid_images
+from inception_repro.training.recipe import preset
 
 root = Path(__file__).parents[1]
 
@@ -119,7 +120,7 @@ def test_views_are_pillows(wh):
 @pytest.mark.parametrize('mode', ['bilinear', 'bicubic'])
 def test_views_as_a_gpu_makes_them_are_pillows(mode, monkeypatch):
     "The other branch of `_resize`, by a tensor that says it is on a GPU, on noise"
-    from inception_repro import crops
+    from inception_repro.evaluation import crops
     class Elsewhere(torch.Tensor): device = property(lambda self: torch.device('cuda'))
     weights = crops._weights
     monkeypatch.setattr(crops, '_weights', lambda ni, nf, mode, device: weights(ni, nf, mode, 'cpu'))
@@ -285,8 +286,8 @@ def test_classes_in_the_networks_order(ilsvrc, tmp_path):
 def test_weights_of_1001_classes_lose_the_background(tmp_path):
     recipe = preset('demo', 'inception_resnet_v1', width=1/16)
     net = Candidate('a', recipe.model, None, recipe)
-    from inception_repro.net import build
-    from inception_repro.recipe import network_of
+    from inception_repro.architecture.build import build
+    from inception_repro.training.recipe import network_of
     big = build(network_of(recipe, 1001)).eval()
     save_file(big.state_dict(), tmp_path / 'a.safetensors')
     small = replace(net, path=tmp_path / 'a.safetensors').build(1000).eval()
@@ -364,8 +365,8 @@ CHILD = '''
 import sys, time, torch
 from pathlib import Path
 from torch import nn
-from inception_repro.predict import predict
-from inception_repro.validation import valid_images
+from inception_repro.evaluation.predict import predict
+from inception_repro.evaluation.validation import valid_images
 class Slow(nn.Module):
     def __init__(self):
         super().__init__()
@@ -414,7 +415,7 @@ def shell(trained, monkeypatch, capsys):
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    from inception_repro.train import fit
+    from inception_repro.training.fit import fit
     home = tmp_path_factory.mktemp('trained')
     small = dict(classes=3, per_class=22, valid_per_class=4, epochs=1, evals=1, width=1/16)
     for seed in 0, 1:
@@ -494,7 +495,7 @@ def test_mistakes_are_one_line(shell, args, code, words):
 def test_every_way_of_a_table_is_a_command(tmp_path):
     "The commands that the tables name, with a folder that is not there, fail for that reason only"
     from inception_repro.cli import app
-    from inception_repro.tables import tables, way
+    from inception_repro.evaluation.tables import tables, way
     from typer.testing import CliRunner
     told = {c for t in tables.values() for r in t.rows if r.models for c in way(r).split('`')[1::2]}
     assert len([c for c in told if ' train ' in c]) == 1 + 4 + 1 + 3  # seeds of the four networks
@@ -504,7 +505,7 @@ def test_every_way_of_a_table_is_a_command(tmp_path):
 
 
 def test_tables_need_no_torch():
-    code = 'import sys, inception_repro.tables; sys.exit(any(m in sys.modules for m in ("torch", "fastai", "matplotlib.pyplot")))'
+    code = 'import sys, inception_repro.evaluation.tables; sys.exit(any(m in sys.modules for m in ("torch", "fastai", "matplotlib.pyplot")))'
     subprocess.run([sys.executable, '-c', code], check=True)
 
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import nn
 
-from inception_repro.cost import convolutions
-from inception_repro.fast import FusedUnit, Packed, fast, frozen
-from inception_repro.fold import difference, fold_bn, fold_scale, pool_after, seasoned
-from inception_repro.graph import leaves, min_size, seq, shape
-from inception_repro.merge import Merged, merge_1x1
-from inception_repro.models import create_model, networks
-from inception_repro.net import FeatureNet, build
-from inception_repro.flat import lay_flat
-from inception_repro.optim import RMSPropTF
-from inception_repro.sketch import sketch
+from inception_repro.architecture.build import FeatureNet, build
+from inception_repro.architecture.cost import convolutions
+from inception_repro.architecture.graph import leaves, min_size, seq, shape
+from inception_repro.architecture.networks import create_model, networks
+from inception_repro.rewrites.fast import FusedUnit, Packed, fast, frozen
+from inception_repro.rewrites.fold import difference, fold_bn, fold_scale, pool_after, seasoned
+from inception_repro.rewrites.merge import Merged, merge_1x1
+from inception_repro.rewrites.sketch import sketch
+from inception_repro.training.flat import lay_flat
+from inception_repro.training.optim import RMSPropTF
 from test_figures import random_network
 
 EXACT = 1e-5  # largest difference of logits in float32, in units of the largest logit
@@ -94,7 +94,7 @@ def test_random_figures(seed):
 
 
 def test_branches_that_random_figures_rarely_have():
-    from inception_repro.graph import concat, conv, maxpool
+    from inception_repro.architecture.graph import concat, conv, maxpool
     x = images(2, 9, 8)
     for figure in (concat(conv(4), conv(3)),
                    concat([conv(4, stride=2)], [conv(4, stride=2)], [conv(2, stride=2), conv(3, 3)]),
@@ -159,7 +159,7 @@ def test_a_checkpoint_does_not_tell_who_wrote_it():
 def test_safetensors(tmp_path):
     from safetensors.torch import save_file
 
-    from inception_repro.weights import load_weights
+    from inception_repro.architecture.weights import load_weights
     net, x = network('inception_resnet_v2')
     save_file(lay_flat(merge_1x1(net)).state_dict(), tmp_path / 'merged.safetensors')
     new = lambda: create_model('inception_resnet_v2', width=1/16, num_classes=10).eval()

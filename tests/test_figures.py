@@ -9,11 +9,12 @@ import sys
 import pytest
 import torch
 
-from inception_repro.cost import activations, convolutions, macs, params
-from inception_repro.graph import (Conv, Network, Pool, avgpool, concat, conv, leaves, maxpool, min_size, residual, seq, shape, stages,
-                                   with_projection_norm, without_addition)
-from inception_repro.models import create_model, inception_resnet_v1, networks
-from inception_repro.net import build
+from inception_repro.architecture.build import build
+from inception_repro.architecture.cost import activations, convolutions, macs, params
+from inception_repro.architecture.graph import (
+    Conv, Network, Pool, avgpool, concat, conv, leaves, maxpool, min_size, residual, seq, shape, stages,
+    with_projection_norm, without_addition)
+from inception_repro.architecture.networks import create_model, inception_resnet_v1, networks
 
 table = {  # parameters, GMACs, convolutions at 299×299 with 1000 classes
     'inception_v3': (23_834_568, 5.71, 94),
@@ -118,8 +119,12 @@ def test_figures_are_values():
     with pytest.raises(AttributeError): inception_resnet_v1.name = 'other'
 
 
-@pytest.mark.parametrize('module', ['graph', 'draw', 'cost', 'stems', 'blocks', 'reductions', 'models', 'records', 'recipe',
-                                    'curves', 'speedup', 'probe', 'experiment', 'grid', 'pictures', 'stability', 'cli'])
+@pytest.mark.parametrize('module', ['architecture.graph', 'architecture.draw', 'architecture.cost',
+                                    'architecture.stems', 'architecture.blocks', 'architecture.reductions',
+                                    'architecture.networks', 'training.records', 'training.recipe', 'results.curves',
+                                    'results.speedup', 'architecture.scaling', 'training.activity',
+                                    'results.experiment', 'results.grid', 'results.pictures', 'results.stability',
+                                    'cli'])
 def test_counts_and_drawings_need_no_torch(module):
     code = f'import sys, inception_repro.{module}; sys.exit("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0

@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from inception_repro.graph import Network, Seq
-from inception_repro.models import Architecture, configure, create_model, inception_v4, list_models, networks
-from inception_repro.net import FeatureNet, Net, build
+from inception_repro.architecture.build import FeatureNet, Net, build
+from inception_repro.architecture.graph import Network, Seq
+from inception_repro.architecture.networks import (
+    Architecture, configure, create_model, inception_v4, list_models, networks)
 
 small = dict(num_classes=5, width=1/16)
 
@@ -127,7 +128,7 @@ def test_checkpointing_under_compile():
 
 
 def test_calling_a_value_builds_that_value():
-    from inception_repro.cost import params
+    from inception_repro.architecture.cost import params
     for value in configure('inception_v4', num_classes=7, width=1/8), configure('inception_v3', width=1/8, aux=True, in_chans=1):
         net = value()
         assert sum(p.numel() for p in net.parameters()) == params(value) and net.network == value
@@ -197,7 +198,7 @@ def image_folder(path, n=4):
 @pytest.mark.parametrize('first', ['fastai', 'ours'])
 def test_fastai_knows_us_in_either_order_of_imports(first):
     import subprocess, sys
-    fastai, ours = 'from fastai.vision.all import *', 'from inception_repro.models import inception_v4'
+    fastai, ours = 'from fastai.vision.all import *', 'from inception_repro.architecture.networks import inception_v4'
     lines = [fastai, ours] if first == 'fastai' else [ours, fastai]
     code = '; '.join(lines + ["assert set(model_meta[inception_v4]) == {'cut', 'split', 'stats'}"])
     assert subprocess.run([sys.executable, '-W', 'ignore', '-c', code]).returncode == 0
@@ -227,7 +228,7 @@ def test_vision_learner_takes_variants(tmp_path):
 
 def test_vision_learner_normalises_pretrained(tmp_path, monkeypatch):
     from fastai.vision.all import ImageDataLoaders, Normalize, vision_learner
-    import inception_repro.weights as weights
+    import inception_repro.architecture.weights as weights
     monkeypatch.setattr(weights, 'load_pretrained', lambda net: net)
     dls = ImageDataLoaders.from_folder(image_folder(tmp_path), bs=4, num_workers=0)
     learn = vision_learner(dls, networks['inception_v4.released'])

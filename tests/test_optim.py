@@ -8,9 +8,9 @@ import torch
 from fastai.optimizer import Optimizer
 from torch import nn
 
-from inception_repro.average import RunningAverage
-from inception_repro.flat import lay_flat
-from inception_repro.optim import RMSPropTF, clip_norm, rmsprop_tf_step, stepped_decay
+from inception_repro.training.average import RunningAverage
+from inception_repro.training.flat import lay_flat
+from inception_repro.training.optim import RMSPropTF, clip_norm, rmsprop_tf_step, stepped_decay
 
 SHAPES = [(4, 3, 3, 3), (4,), (4,), (6, 4), (6,), ()]
 
@@ -276,7 +276,7 @@ def test_gpu_never_waits():
 @pytest.mark.parametrize('clip', [None, .5])
 def test_stretches(stretch, clip, monkeypatch):
     "However the parameters are cut, laid end to end or not, each of them takes the same steps to the last bit"
-    from inception_repro import optim
+    from inception_repro.training import optim
     want = params()
     run(RMSPropTF(want, wd=.01, clip=clip), want, RATES)
     monkeypatch.setattr(optim, 'STRETCH', stretch)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from inception_repro.models import create_model
-from inception_repro.weights import load_weights
+from inception_repro.architecture.networks import create_model
+from inception_repro.architecture.weights import load_weights
 
 timm = pytest.importorskip('timm')
 torchvision = pytest.importorskip('torchvision')

@@ -5,8 +5,9 @@ Not in a notebook: a matrix of networks and ways to train.
 import pytest
 import torch
 
-from inception_repro.models import create_model, list_models
-from inception_repro.probe import MEASURES, activity, trunk_growth
+from inception_repro.architecture.networks import create_model, list_models
+from inception_repro.architecture.scaling import trunk_growth
+from inception_repro.training.activity import MEASURES, activity
 
 small = dict(num_classes=5, width=1/16)
 

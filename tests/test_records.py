@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inception_repro import records
-from inception_repro.records import COLUMNS, Record, atomic_write, compare, read_run, read_runs, run_path
+from inception_repro.training import records
+from inception_repro.training.records import COLUMNS, Record, atomic_write, compare, read_run, read_runs, run_path
 
 ENV = dict(commit=None, device='cpu', python='3', torch='2', fastai='2', inception_repro='0')
 WHAT = dict(model='inception_resnet_v2.released', seed=3, dataset='d', dataset_hash='00', recipe=dict(lr=.045), env=ENV)
@@ -32,7 +32,7 @@ def rec(tmp_path):
 
 
 def test_imports_no_torch():
-    code = 'import sys, inception_repro.records; sys.exit("torch" in sys.modules or "fastai" in sys.modules)'
+    code = 'import sys, inception_repro.training.records; sys.exit("torch" in sys.modules or "fastai" in sys.modules)'
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
@@ -143,7 +143,7 @@ def test_full_disk_in_an_append(rec, monkeypatch):
 def test_kill(tmp_path):
     "A process killed while it appends leaves a record that reads and goes on"
     code = f"""
-from inception_repro.records import *
+from inception_repro.training.records import *
 rec = Record.create({str(tmp_path)!r}, **{WHAT!r})
 i = 0
 while True:

@@ -7,18 +7,18 @@ import json
 import pytest
 import torch
 
-from inception_repro.cost import macs, params
-from inception_repro.draw import draw
-from inception_repro.fast import fast
-from inception_repro.fold import difference, seasoned
-from inception_repro.learner import Part, load_data
-from inception_repro.merge import merge_1x1
-from inception_repro.models import configure, create_model
-from inception_repro.recipe import arm, network_of, preset, replace, run_name
-from inception_repro.records import compare
-from inception_repro.sketch import sketch
-from inception_repro.train import fit
-from inception_repro.weights import load_weights
+from inception_repro.architecture.cost import macs, params
+from inception_repro.architecture.draw import draw
+from inception_repro.architecture.networks import configure, create_model
+from inception_repro.architecture.weights import load_weights
+from inception_repro.rewrites.fast import fast
+from inception_repro.rewrites.fold import difference, seasoned
+from inception_repro.rewrites.merge import merge_1x1
+from inception_repro.rewrites.sketch import sketch
+from inception_repro.training.fit import fit
+from inception_repro.training.learner import Part, load_data
+from inception_repro.training.recipe import arm, network_of, preset, replace, run_name
+from inception_repro.training.records import compare
 
 ARMS = [('inception_v4', dict(shortcut=.2)), ('inception_v4', dict(shortcut=0)), ('inception_v3', dict(shortcut=1)),
         ('inception_resnet_v2', dict(addition=False)), ('inception_resnet_v2', dict(projection_norm=True)),

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from inception_repro.experiment import Trial, read_results, run_trial
-from inception_repro.grid import fate, run_all, trials
-from inception_repro.pictures import plot_activity, plot_phase
-from inception_repro.stability import draw_stability, verdicts
+from inception_repro.results.experiment import Trial, read_results, run_trial
+from inception_repro.results.grid import fate, run_all, trials
+from inception_repro.results.pictures import plot_activity, plot_phase
+from inception_repro.results.stability import draw_stability, verdicts
 
 root = Path(__file__).parents[1]
 records = root / 'figures/runs/stability/fractals'
@@ -66,7 +66,7 @@ def test_an_error_in_a_process_is_told(tmp_path):
 
 def test_command(tmp_path):
     def run(*args):
-        return subprocess.run([sys.executable, '-m', 'inception_repro.stability', *map(str, args)], capture_output=True, text=True)
+        return subprocess.run([sys.executable, '-m', 'inception_repro.results.stability', *map(str, args)], capture_output=True, text=True)
     p = run('--draw', '--runs', records.parent, '--out', tmp_path)
     assert p.returncode == 0 and (tmp_path / 'phase-width.svg').exists() and 'verdicts.md' in p.stdout, p.stderr
     p = run('--draw', '--runs', tmp_path, '--out', tmp_path)

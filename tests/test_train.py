@@ -18,12 +18,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from inception_repro import train
-from inception_repro.checkpoint import Checkpoints
-from inception_repro.learner import Part, learner, load_data
-from inception_repro.recipe import evaluation_steps, preset, replace
-from inception_repro.records import compare, read_run
-from inception_repro.train import fit
+from inception_repro.training import fit as train
+from inception_repro.training.checkpoint import Checkpoints
+from inception_repro.training.fit import fit
+from inception_repro.training.learner import Part, learner, load_data
+from inception_repro.training.recipe import evaluation_steps, preset, replace
+from inception_repro.training.records import compare, read_run
 
 ENV = dict(commit=None, device='cpu', python='3', torch='2', fastai='2', inception_repro='0')
 TINY = preset('demo', 'inception_resnet_v1', width=1/16, classes=3, per_class=22, valid_per_class=5, bs=16,
@@ -303,8 +303,8 @@ CHILD = f'''
 import signal, sys, time, torch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell\'s background processes ignore it
 torch.set_num_threads(1)
-from inception_repro.recipe import Recipe
-from inception_repro.train import Part, fit
+from inception_repro.training.fit import Part, fit
+from inception_repro.training.recipe import Recipe
 class Say(Part):
     order = 100
     def after_batch(self):
@@ -494,7 +494,7 @@ def test_a_large_network_is_saved_by_the_clock(whole, tmp_path, quiet, monkeypat
 
 def test_all_are_begun_afresh_at_once(tmp_path, monkeypatch):
     "So that the command without it goes on with all of them, also those that had no time yet"
-    from inception_repro import reproduce
+    from inception_repro.results import reproduce
     old = [replace(TINY, model=m, epochs=1, evals=1) for m in ('inception_resnet_v1', 'inception_v3')]
     todo = [replace(r, lr=.01) for r in old]
     train_all = partial(reproduce.train_all, runs=tmp_path, device='cpu', jobs=1, progress=False)
@@ -514,7 +514,7 @@ def test_all_are_begun_afresh_at_once(tmp_path, monkeypatch):
 
 
 def test_fresh_deletes_nothing_where_the_images_are_not(whole, tmp_path):
-    from inception_repro import reproduce
+    from inception_repro.results import reproduce
     runs = shutil.copytree(whole.path.parents[1], tmp_path/'runs')
     with pytest.raises(ValueError, match='nowhere'):
         reproduce.train_all([TINY], runs, str(tmp_path/'nowhere'), 'cpu', fresh=True, progress=False)
@@ -522,7 +522,7 @@ def test_fresh_deletes_nothing_where_the_images_are_not(whole, tmp_path):
 
 
 def test_stopped_side_by_side(tmp_path, monkeypatch):
-    from inception_repro import reproduce
+    from inception_repro.results import reproduce
     monkeypatch.setattr(reproduce, '_side_by_side', lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
     for fresh, words in (False, ''), (True, ' without fresh=True'):
         with pytest.raises(KeyboardInterrupt, match=f'^stopped; the same command{words} goes on$'):
@@ -622,7 +622,8 @@ def test_minutes_that_are_none(minutes, monkeypatch, capsys):
 
 def test_plan_tells_each_as_it_comes(tmp_path, monkeypatch, capsys):
     "On the preset's own batch; what was told stays, should the next one fail"
-    from inception_repro import cli, learner
+    from inception_repro import cli
+    from inception_repro.training import learner
     seen = []
     def step(recipe, *rest):
         if seen: raise RuntimeError('out of memory')
