@@ -11,7 +11,7 @@ import torch
 
 from inception_repro.evaluation.candidates import candidates
 from inception_repro.evaluation.crops import crops_1
-from inception_repro.evaluation.evaluate import _images
+from inception_repro.evaluation.evaluate import evaluation_images
 from inception_repro.evaluation.predict import averaged
 from inception_repro.rewrites.fast import fast
 from inception_repro.training.records import atomic_write, environment
@@ -49,7 +49,7 @@ def main(args=None):
     p.add_argument('--out', type=Path, default=OUT)
     o = p.parse_args(args)
     todo = candidates(o.weights, o.runs)
-    images, networks = _images(o.data, todo, None), {}
+    images, networks = evaluation_images(o.data, todo, None), {}
     print('| network | way | top-1 error, % | largest change | mean change | other answers |\n| - | - | - | - | - | - |')
     for c in todo:
         networks[c.name] = costs(c.build(len(images.classes)), images, c.size)

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from inception_repro.training.fit import fit
-from inception_repro.training.learner import Part
+from inception_repro.training.learner import TrainingCallback
 from inception_repro.training.recipe import preset
 from inception_repro.training.records import atomic_write, compare, environment, read_run, run_path
 
@@ -24,7 +24,7 @@ OUT = Path(__file__).parent / 'records' / 'kills.json'
 
 CTX = mp.get_context('fork') # a process of its own, which needs no imports
 
-class Tell(Part):
+class Tell(TrainingCallback):
     "The last step that was begun, where the parent can see it"
     def __init__(self, step): self.step = step
     def before_batch(self): self.step.value = self.count.step + 1

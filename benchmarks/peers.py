@@ -13,7 +13,7 @@ from inception_repro.architecture.build import build
 from inception_repro.architecture.networks import create_model
 from inception_repro.architecture.weights import convert
 from inception_repro.benchmarking.bench import answer, by_hand as learn_by_hand, compile_for_answers, learn
-from inception_repro.rewrites.fold import seasoned
+from inception_repro.rewrites.fold import randomize_batchnorm
 
 PEERS = 'timm', 'torchvision', 'pytorchcv', 'onnxruntime', 'openvino', 'fastai'
 LAST = dict(memory_format=torch.channels_last)
@@ -37,7 +37,7 @@ def timm_net(name, seed=0):
     "timm's network, its batch normalisations filled"
     import timm
     torch.manual_seed(seed)
-    return seasoned(timm.create_model(TIMM[name]), seed)
+    return randomize_batchnorm(timm.create_model(TIMM[name]), seed)
 
 
 def same_as(peer, name):

@@ -25,11 +25,11 @@ from benchmarks import peers
 from benchmarks.tables import RECORDS
 from inception_repro.architecture.build import build
 from inception_repro.architecture.cost import macs
-from inception_repro.architecture.draw import _write
+from inception_repro.architecture.draw import write_picture
 from inception_repro.architecture.networks import configure
 from inception_repro.benchmarking import bench
 from inception_repro.benchmarking.race import race
-from inception_repro.results.curves import _GREY, _GRID, _INK, _canvas
+from inception_repro.results.curves import GREY, GRID, INK, canvas
 from inception_repro.training.average import RunningAverage
 from inception_repro.training.optim import RMSPropTF
 from inception_repro.training.records import atomic_write, environment
@@ -165,18 +165,18 @@ def draw(r, to=None):
             f"Means over {r['steps']} step{'s' * (r['steps'] != 1)}" + (" under torch's profiler." if IDLE not in r['kinds'] else
                                                      "; shares are of a step without the profiler."))
     with style.context('default'):
-        fig, ax = _canvas(0, text, left=138, right=44, high=24 * len(kinds) + 6)
+        fig, ax = canvas(0, text, left=138, right=44, high=24 * len(kinds) + 6)
         colours = ['#cccccc' if k == IDLE else '#0072B2' for k, _ in kinds]
         ax.barh(range(len(kinds)), [100 * v['share'] for _, v in kinds], height=.62, color=colours)
         for i, (_, v) in enumerate(kinds):
-            ax.annotate(f"{v['share']:.1%}", (100 * v['share'], i), (4, 0), textcoords='offset points', va='center', size=9, color=_INK)
+            ax.annotate(f"{v['share']:.1%}", (100 * v['share'], i), (4, 0), textcoords='offset points', va='center', size=9, color=INK)
         ax.set_yticks(range(len(kinds)), [k for k, _ in kinds])
-        ax.set_xlabel('share of the step, %', color=_INK)
-        ax.grid(axis='x', color=_GRID, lw=.8)
+        ax.set_xlabel('share of the step, %', color=INK)
+        ax.grid(axis='x', color=GRID, lw=.8)
         ax.set_axisbelow(True)
         ax.spines[['top', 'right']].set_visible(False)
-        ax.tick_params(labelsize=9, color=_GREY, labelcolor=_INK)
-        if to: _write(fig, Path(to))
+        ax.tick_params(labelsize=9, color=GREY, labelcolor=INK)
+        if to: write_picture(fig, Path(to))
     return fig
 
 

@@ -38,7 +38,7 @@ from inception_repro.benchmarking import bench
 from inception_repro.benchmarking.race import race, table, write_bench
 from inception_repro.data.load import load
 from inception_repro.rewrites.fast import fast, keep_memory
-from inception_repro.rewrites.fold import seasoned
+from inception_repro.rewrites.fold import randomize_batchnorm
 from inception_repro.training.learner import evaluate
 from inception_repro.training.records import environment, processor
 
@@ -91,7 +91,7 @@ def infer(o):
             x, _ = labelled(o, o.bs, px)
             peer = peers.timm_net(name) if name in peers.TIMM else None
             torch.manual_seed(0)
-            net = (peers.same_as(peer, name) if peer else seasoned(create_model(name).eval())).to(o.device)
+            net = (peers.same_as(peer, name) if peer else randomize_batchnorm(create_model(name).eval())).to(o.device)
             with TemporaryDirectory() as folder:
                 ways = peers.answering(name, peer, x, Path(folder), o.bf16, o.compiled) if peer else {}
                 ways |= {f'ours, {k}': v for k, v in bench.answering(net, x, o.bf16, o.compiled).items()}

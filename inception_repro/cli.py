@@ -34,12 +34,12 @@ app = typer.Typer(name='inception-repro', cls=_Commands, no_args_is_help=True, a
 def architecture():
     "Figures 1 to 20: number → (figure, arguments of `draw`)"
     from inception_repro.architecture import (
-        blocks as b, graph as g, networks as m, reductions as r, scaling as p, stems as s)
+        blocks as b, networks as m, reductions as r, residuals as f, scaling as p, stems as s)
     a35, b17, c8 = (lambda c: dict(size=(35, 35, c))), (lambda c: dict(size=(17, 17, c))), (lambda c: dict(size=(8, 8, c)))
     schema, on = dict(counts=False), dict(below='Previous Layer')
     table = dict(title='k, l, m, n of Inception-v4 (Table 1)')
     return {
-        1: (g.figure_1, schema), 2: (g.figure_2, schema), 3: (s.stem_v4, {}), 4: (b.inception_a, a35(384)),
+        1: (f.figure_1, schema), 2: (f.figure_2, schema), 3: (s.stem_v4, {}), 4: (b.inception_a, a35(384)),
         5: (b.inception_b, b17(1024)), 6: (b.inception_c, c8(1536)),
         7: (r.reduction_a(**r.table_1['inception_v4']), a35(384) | table), 8: (r.reduction_b_v4, b17(1024)),
         9: (m.inception_v4, {}), 10: (b.resnet_a_r1, a35(256)), 11: (b.resnet_b_r1, b17(896)),
@@ -75,7 +75,8 @@ def draw_figure(name: Annotated[str, typer.Argument(help='fig01 to fig20, or the
 def models(pattern: Annotated[str, typer.Argument(help="Shell pattern, such as '*resnet*'.")] = '*'):
     "List the networks: parameters, GMACs at 299×299, where public weights come from."
     from inception_repro.architecture.cost import macs, params
-    from inception_repro.architecture.networks import list_models, networks, public_weights
+    from inception_repro.architecture.networks import list_models, networks
+    from inception_repro.architecture.public import public_weights
     if not (names := list_models(pattern)): raise ValueError(f"no network matches {pattern!r}; one of {', '.join(list_models())}")
     width = max(map(len, names))
     print(f"{'network':{width}}  {'parameters':>11}  {'GMACs':>6}  public weights")
@@ -259,7 +260,7 @@ def plan(preset: _Preset = 'paper',
          settings: _Set = None):
     "What a preset takes, from a short timing on this machine."
     from inception_repro.results.reproduce import FOUR, plan as measure
-    from inception_repro.training.fit import _device
+    from inception_repro.training.fit import find_device
     names = models.split(',') if models else FOUR
     width = max(map(len, ('network', *names)))
     say = lambda name: print(f'timing {name} …', file=sys.stderr)
@@ -272,7 +273,7 @@ def plan(preset: _Preset = 'paper',
     rows = measure(preset, device, bs, steps, names, say, each, record, **_changes(settings))
     how = 'compiled' if rows[0]['compiled'] else 'not compiled'
     whole = f"{sum(r['hours'] for r in rows):.3g} together, " * (len(rows) > 1)
-    cores = ', where `reproduce` trains one network a core, side by side' * (str(_device(device)) == 'cpu')
+    cores = ', where `reproduce` trains one network a core, side by side' * (str(find_device(device)) == 'cpu')
     print(f'hours on one such device{cores}, {whole}{how}, of training alone, in batches as timed: evaluation, and decoding where images stay files, come on top; '
           'on 8 as if all of them were kept as busy')
 
@@ -290,8 +291,8 @@ def bench(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
     "Time a network on this machine: as it is commonly run, and as this package runs it."
     from inception_repro.benchmarking.bench import bench as measure
     from inception_repro.benchmarking.race import table
-    from inception_repro.training.fit import _device
-    print(table(measure(model, train, width, size, bs, _device(device), rounds, bf16, compiled)))
+    from inception_repro.training.fit import find_device
+    print(table(measure(model, train, width, size, bs, find_device(device), rounds, bf16, compiled)))
 
 # %% ../nbs/library/42_cli.ipynb #ff17b791
 _SHELL = {'fresh=True': '--fresh', 'give data=,': 'give --data,', 'choose another out': 'choose another --out or --runs',

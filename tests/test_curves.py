@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from inception_repro.results.curves import Plot, caption, draw_figures, figures, large, plot_errors, small, table_2
-from inception_repro.results.speedup import _compare, _ratio, _reach, speedup, summary, write_summary
+from inception_repro.results.speedup import compare_curves, time_ratio, time_to_reach, speedup, summary, write_summary
 from inception_repro.training.records import COLUMNS, Record, Run, read_runs, run_path
 
 RECIPE = dict(lr=.045, optimizer='rmsprop_tf', epochs=10, width=.25, px=75, classes=20, bs=32)
@@ -80,19 +80,19 @@ def test_any_curve_against_itself_in_slow_motion(drops, k):
 def test_never_a_number_from_nothing(a, b, e):
     "Where a time is unknown the ratio is a bound, the two directions agree, and nothing is nan"
     p, r = ((np.arange(1., len(y) + 1), np.array(y)) for y in (a, b))
-    (lo, hi), (low, high) = _ratio(p, r, e), _ratio(r, p, e)
+    (lo, hi), (low, high) = time_ratio(p, r, e), time_ratio(r, p, e)
     assert 0 <= lo <= hi and 0 <= low <= high
     assert lo * high == pytest.approx(1) if lo and high < math.inf else lo == 0 and high == math.inf or lo > 0
-    known = all(t[0] == t[1] for t in (_reach(*p, e), _reach(*r, e)))
+    known = all(t[0] == t[1] for t in (time_to_reach(*p, e), time_to_reach(*r, e)))
     assert known == (lo == hi)
-    ratio, errors = _compare(p, r)
+    ratio, errors = compare_curves(p, r)
     assert not np.isnan(ratio).any() and (errors is None or ratio[0] == ratio[1])
 
 
 def test_up_and_down():
     "The first time the running minimum gets there"
     x, y = np.arange(1., 6), np.array([90., 50, 70, 60, 40])
-    assert _reach(x, y, 50) == (2, 2) and _reach(x, y, 60) == (1.75, 1.75) and _reach(x, y, 45) == (4.5, 4.5)
+    assert time_to_reach(x, y, 50) == (2, 2) and time_to_reach(x, y, 60) == (1.75, 1.75) and time_to_reach(x, y, 45) == (4.5, 4.5)
 
 
 def test_no_error_in_common():

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from inception_repro.architecture.draw import draw
-from inception_repro.architecture.graph import (
-    Network, Residual, Seq, avgpool, concat, conv, figure_1, figure_2, maxpool, residual, seq)
+from inception_repro.architecture.graph import Network, Residual, Seq, avgpool, concat, conv, maxpool, residual, seq
+from inception_repro.architecture.residuals import figure_1, figure_2
 
 half = dict(ks=3, stride=2, valid=True)
 fork = concat([conv(256, (1, 3))], [conv(256, (3, 1))])

@@ -16,9 +16,9 @@ from inception_repro.architecture.cost import convolutions
 from inception_repro.architecture.graph import leaves, min_size, seq, shape
 from inception_repro.architecture.networks import create_model, networks
 from inception_repro.rewrites.fast import FusedUnit, Packed, fast, frozen
-from inception_repro.rewrites.fold import difference, fold_bn, fold_scale, pool_after, seasoned
+from inception_repro.rewrites.fold import difference, fold_bn, fold_scale, pool_after, randomize_batchnorm
 from inception_repro.rewrites.merge import Merged, merge_1x1
-from inception_repro.rewrites.sketch import sketch
+from inception_repro.rewrites.to_figure import to_figure
 from inception_repro.training.flat import lay_flat
 from inception_repro.training.optim import RMSPropTF
 from test_figures import random_network
@@ -33,7 +33,7 @@ def images(n, side, channels=3): return torch.randn(n, channels, side, side, gen
 def network(name, width=1/16, px=75, **kwargs):
     "A network that looks trained, and images"
     torch.manual_seed(0)
-    return seasoned(create_model(name, width=width, **{'num_classes': 10, **kwargs})), images(2, px)
+    return randomize_batchnorm(create_model(name, width=width, **{'num_classes': 10, **kwargs})), images(2, px)
 
 
 @pytest.mark.parametrize('name', networks)
@@ -81,14 +81,14 @@ def test_random_figures(seed):
     n = max(min_size(figure), rng.randint(9, 20))
     torch.manual_seed(seed)
     x = images(3, n)
-    net = seasoned(build(figure, (n, n, 3)), seed)
+    net = randomize_batchnorm(build(figure, (n, n, 3)), seed)
     order = rng.sample(rewrites, 4)
     new = net
     for f in order: new = f(new)
     with torch.no_grad():
         assert difference(new(x), net(x)) < EXACT, [f.__name__ for f in order]
         assert difference(fast(net)(x), net(x)) < EXACT
-    drawn = sketch(new)
+    drawn = to_figure(new)
     assert shape(drawn, (n, n, 3)) == shape(figure, (n, n, 3))
     assert convolutions(drawn, (n, n, 3)) == sum(isinstance(m, nn.Conv2d) for m in new.modules())
 
@@ -100,7 +100,7 @@ def test_branches_that_random_figures_rarely_have():
                    concat([conv(4, stride=2)], [conv(4, stride=2)], [conv(2, stride=2), conv(3, 3)]),
                    concat([conv(4), conv(3, stride=2)], [conv(3, stride=2)], [conv(2, stride=2)], [maxpool(1)]),
                    seq(concat([seq(conv(4), conv(3, 3))], conv(2), [maxpool(1, 1)], [conv(5), conv(5)]))):
-        net = seasoned(build(figure, (9, 9, 8)))
+        net = randomize_batchnorm(build(figure, (9, 9, 8)))
         new = merge_1x1(net)
         assert any(isinstance(m, Merged) for m in new.modules())
         with torch.no_grad(): assert difference(new(x), net(x)) < EXACT
@@ -243,7 +243,7 @@ def test_a_fast_network_elsewhere():
 def test_new_weights_are_noticed():
     quick, net, x = quick_and_slow()
     torch.manual_seed(1)
-    other = seasoned(create_model('inception_resnet_v1', width=1/16, num_classes=10), seed=1)
+    other = randomize_batchnorm(create_model('inception_resnet_v1', width=1/16, num_classes=10), seed=1)
     with torch.no_grad():
         assert difference(quick(x), other(x)) > .01
         quick.load_state_dict(fast(other).state_dict())

@@ -12,8 +12,8 @@ import torch
 from inception_repro.architecture.build import build
 from inception_repro.architecture.cost import activations, convolutions, macs, params
 from inception_repro.architecture.graph import (
-    Conv, Network, Pool, avgpool, concat, conv, leaves, maxpool, min_size, residual, seq, shape, stages,
-    with_projection_norm, without_addition)
+    Conv, Network, Pool, avgpool, concat, conv, leaves, maxpool, min_size, residual, seq, shape, stages)
+from inception_repro.architecture.variants import with_projection_norm, without_addition
 from inception_repro.architecture.networks import create_model, inception_resnet_v1, networks
 
 table = {  # parameters, GMACs, convolutions at 299×299 with 1000 classes

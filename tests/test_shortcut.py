@@ -12,11 +12,11 @@ from inception_repro.architecture.draw import draw
 from inception_repro.architecture.networks import configure, create_model
 from inception_repro.architecture.weights import load_weights
 from inception_repro.rewrites.fast import fast
-from inception_repro.rewrites.fold import difference, seasoned
+from inception_repro.rewrites.fold import difference, randomize_batchnorm
 from inception_repro.rewrites.merge import merge_1x1
-from inception_repro.rewrites.sketch import sketch
+from inception_repro.rewrites.to_figure import to_figure
 from inception_repro.training.fit import fit
-from inception_repro.training.learner import Part, load_data
+from inception_repro.training.learner import TrainingCallback, load_data
 from inception_repro.training.recipe import arm, network_of, preset, replace, run_name
 from inception_repro.training.records import compare
 
@@ -29,7 +29,7 @@ TINY = preset('demo', width=1/16, classes=3, per_class=22, valid_per_class=5, bs
 ENV = dict(commit=None, device='cpu', python='3', torch='2', fastai='2', inception_repro='0')
 
 
-class Stop(Part):
+class Stop(TrainingCallback):
     "Ctrl-C in the third step"
     order = 100
     def after_backward(self):
@@ -38,8 +38,8 @@ class Stop(Part):
 
 @arms
 def test_rewrites_and_files(name, kwargs, tmp_path):
-    net, x = seasoned(create_model(name, **small, **kwargs)), torch.randn(2, 3, 75, 75)
-    if kwargs.get('shortcut', kwargs.get('scale')) != 0: assert sketch(net) == net.network # of a removed block a box is left
+    net, x = randomize_batchnorm(create_model(name, **small, **kwargs)), torch.randn(2, 3, 75, 75)
+    if kwargs.get('shortcut', kwargs.get('scale')) != 0: assert to_figure(net) == net.network # of a removed block a box is left
     with torch.no_grad():
         for other in merge_1x1(net), fast(net): assert difference(other(x), net(x)) < 1e-4
         torch.save(net.state_dict(), tmp_path/'net.pt')

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from inception_repro.results.experiment import Trial, read_results, run_trial
-from inception_repro.results.grid import fate, run_all, trials
+from inception_repro.results.grid import outcome, run_all, trials
 from inception_repro.results.pictures import plot_activity, plot_phase
 from inception_repro.results.stability import draw_stability, verdicts
 
@@ -38,18 +38,18 @@ def test_committed_records_are_trials_of_the_experiment():
     found = read_results(records)
     assert found and all(r.trial in trials() for r in found)
     for r in found:
-        assert r.meta['time']['steps'] == r.trial.steps or fate(r) == 'unstable'
+        assert r.meta['time']['steps'] == r.trial.steps or outcome(r) == 'unstable'
         assert {k: r.meta['recipe'][k] for k in ('width', 'scale', 'lr', 'clip')} == {
             k: getattr(r.trial, k) for k in ('width', 'scale', 'lr', 'clip')}
 
 
 def test_a_loss_that_is_not_finite_is_a_result(tmp_path):
     r = run_trial(Trial(1/16, lr=1e18, steps=30), tmp_path, **small)
-    assert r.meta['time']['steps'] < 30 and fate(r) == 'unstable' and not r.evals
+    assert r.meta['time']['steps'] < 30 and outcome(r) == 'unstable' and not r.evals
     path, = (tmp_path / 'fractals').iterdir()
     assert json.loads(path.read_text())['samples'][-1]['loss'] is None
     again, = read_results(tmp_path / 'fractals')
-    assert fate(again) == 'unstable'
+    assert outcome(again) == 'unstable'
     for picture in (lambda: plot_phase([replace(again, trial=Trial())]), lambda: plot_activity([replace(again, trial=Trial())])): picture()
     verdicts([replace(again, trial=Trial())])._repr_markdown_()
 

@@ -21,7 +21,7 @@ import torch
 from inception_repro.training import fit as train
 from inception_repro.training.checkpoint import Checkpoints
 from inception_repro.training.fit import fit
-from inception_repro.training.learner import Part, learner, load_data
+from inception_repro.training.learner import TrainingCallback, learner, load_data
 from inception_repro.training.recipe import evaluation_steps, preset, replace
 from inception_repro.training.records import compare, read_run
 
@@ -54,7 +54,7 @@ def whole(tmp_path_factory, quiet):
     return fit(TINY, tmp_path_factory.mktemp('whole'), **quiet)
 
 
-class Raise(Part):
+class Raise(TrainingCallback):
     "An exception at an event of a step"
     order = 100
     def __init__(self, step, event, exc=KeyboardInterrupt): self.stop_at, self.event, self.exc = step, event, exc
@@ -63,9 +63,9 @@ class Raise(Part):
         if name == self.event and self.count.step == self.stop_at: raise self.exc
 
 
-class Once(Part):
+class Once(TrainingCallback):
     "Time for one step"
-    def before_fit(self): self.limit.until = 0.
+    def before_fit(self): self.time_limit.until = 0.
 
 
 def stop(recipe, out, quiet, step, event='after_backward', save_every=0, exc=KeyboardInterrupt):
@@ -131,7 +131,7 @@ def test_resumes_files(tmp_path):
 def test_seconds_of_pieces_add_up(tmp_path, quiet):
     "What is trained after the last evaluation counts, too"
     recipe = replace(TINY, evals=1/2)
-    class Slow(Part):
+    class Slow(TrainingCallback):
         def after_batch(self): time.sleep(.05)
     for _ in range(STEPS):
         try: run = fit(recipe, tmp_path, **quiet, until=time.time() + 99, cbs=[Slow(), Once()])
@@ -141,7 +141,7 @@ def test_seconds_of_pieces_add_up(tmp_path, quiet):
 
 def test_seconds_are_of_steps(tmp_path, quiet, monkeypatch):
     "Neither evaluations nor checkpoints are in them; the wall time has both"
-    class Slow(Part):
+    class Slow(TrainingCallback):
         def after_batch(self): time.sleep(.02)
     def slow(f): return lambda *args: (time.sleep(.2), f(*args))[1]
     monkeypatch.setattr(train, 'evaluate', slow(train.evaluate))
@@ -206,9 +206,9 @@ def test_the_time_is_over_before_anything_is_made(whole, tmp_path, quiet, monkey
 
 
 def test_a_limit_leaves_room_for_its_checkpoint(tmp_path, quiet):
-    class Dear(Part):
+    class Dear(TrainingCallback):
         order = 51
-        def after_batch(self): self.keep.cost = 90. * (self.count.step == 3)
+        def after_batch(self): self.record_keeper.cost = 90. * (self.count.step == 3)
     with pytest.raises(train.OutOfTime, match='from step 3'): fit(TINY, tmp_path, **quiet, until=time.time() + 60, cbs=Dear())
 
 
@@ -459,12 +459,12 @@ def test_not_finite(tmp_path, quiet, lr):
 
 def test_a_wild_loss_is_not_saved(tmp_path, quiet):
     "Here the limit would save it"
-    class Wild(Part):
+    class Wild(TrainingCallback):
         order = 54 # after `Keep`, before `Limit`
         def after_batch(self):
             if self.count.step != 3: return
             self.count.total.fill_(float('nan'))
-            self.limit.until = 0.
+            self.time_limit.until = 0.
     with pytest.raises(FloatingPointError, match='the loss is nan at step 3'):
         fit(TINY, tmp_path, **quiet, until=time.time() + 1e6, cbs=Wild())
     assert [int(p.stem) for p in Checkpoints(folder(tmp_path)).files()] == [2]
@@ -649,7 +649,7 @@ needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a 
 @needs_a_gpu
 def test_a_gpu_is_never_waited_for(data):
     "Nothing in a step waits, from the batch's images to the running average"
-    class Strict(Part):
+    class Strict(TrainingCallback):
         order = -200
         def after_batch(self): torch.cuda.set_sync_debug_mode('error')  # from the second step on
         def after_train(self): torch.cuda.set_sync_debug_mode('default')

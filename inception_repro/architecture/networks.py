@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['inception_v4', 'released_scales', 'inception_resnet_v1', 'inception_resnet_v2', 'inception_resnet_v2_b10_20_10',
            'inception_v3', 'aux_v3', 'inception_v4_released', 'inception_resnet_v2_released',
-           'inception_resnet_v1_facenet', 'public_weights', 'networks', 'Architecture', 'figure_15', 'public',
-           'pretrained_cfg', 'list_models', 'network', 'configure', 'create_model']
+           'inception_resnet_v1_facenet', 'networks', 'Architecture', 'figure_15', 'list_models', 'network',
+           'configure', 'create_model']
 
 # %% ../../nbs/1_figures/05_networks.ipynb #3dd819fb
 import sys
@@ -19,9 +19,10 @@ from math import isfinite
 from numbers import Integral, Real
 
 from .blocks import *
-from .graph import (
-    Network, Pool, Residual, Seq, avgpool, concat, conv, maxpool, rescale, rewrite, seq, transpose, widen,
-    with_projection_norm, with_shortcuts, without_addition)
+from .graph import Network, Pool, Residual, Seq, avgpool, concat, conv, maxpool, seq
+from .variants import (
+    rescale, rewrite, transpose, widen, with_projection_norm, with_shortcuts, without_addition)
+from .public import pretrained_cfg, public, public_weights
 from .reductions import *
 from .stems import *
 
@@ -131,24 +132,6 @@ inception_resnet_v2_released = _release(
     stem=stem_r2_released, c=seq(*[rescale(resnet_c_r2, released_scales[2])] * 9, name=resnet_c_r2.name))
 
 inception_resnet_v1_facenet = _release(inception_resnet_v1, 'inception_resnet_v1.facenet', resnet_c_r1)
-
-# %% ../../nbs/1_figures/05_networks.ipynb #76661d18
-public_weights = {  # on the Hugging Face hub, with timm's keys
-    'inception_v3': 'timm/inception_v3.tf_in1k',
-    'inception_v4.released': 'timm/inception_v4.tf_in1k',
-    'inception_resnet_v2.released': 'timm/inception_resnet_v2.tf_in1k'}
-
-def public(name) -> str: # A network's name. Raises `ValueError` where it has no public weights
-    "Where a network's public weights are on the Hugging Face hub"
-    if name in public_weights: return public_weights[name]
-    kin = [n for n in public_weights if n.startswith(name.split('.')[0])]
-    raise ValueError(f"{name} has no public weights; {', '.join(kin or public_weights)} {'has' if len(kin) == 1 else 'have'}")
-
-def pretrained_cfg(name) -> dict: # A network's name
-    "How images are prepared for a network, in timm's words"
-    return dict(architecture=name, hf_hub_id=public_weights.get(name), input_size=(3, 299, 299), pool_size=(8, 8),
-                num_classes=1000, crop_pct=.875, interpolation='bicubic', mean=(.5,) * 3, std=(.5,) * 3,
-                first_conv='trunk.stem.0.conv', classifier='classifier')
 
 # %% ../../nbs/1_figures/05_networks.ipynb #9c0e92c4
 networks = {n.name: n for n in (

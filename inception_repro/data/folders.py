@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['Listing', 'there', 'list_images']
+__all__ = ['Listing', 'list_names', 'images_by_class', 'read_labels', 'labelled_images', 'existing_folder', 'list_images']
 
 # %% ../../nbs/library/10_folders.ipynb #3531e2c9
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class Listing:
             h.update(f'{p}|{y}|{s.st_size}|{s.st_mtime_ns * mtime}\n'.encode())
         return h.hexdigest()
 
-def _names(folder, kind):
+def list_names(folder, kind):
     "Sorted names in a folder, of its 'dir's or its 'file's; hidden ones do not count"
     return sorted(o.name for o in os.scandir(folder) if not o.name.startswith('.') and getattr(o, f'is_{kind}')())
 
 # %% ../../nbs/library/10_folders.ipynb #ca3b838a
-def _by_class(root, side):
+def images_by_class(root, side):
     "{class: paths under root} of a folder of class folders"
     found = {}
-    for c in _names(root / side, 'dir'):
+    for c in list_names(root / side, 'dir'):
         sub = f'{side}/{c}/images' if (root / side / c / 'images').is_dir() else f'{side}/{c}'
-        found[c] = [f'{sub}/{f}' for f in _names(root / sub, 'file')]
+        found[c] = [f'{sub}/{f}' for f in list_names(root / sub, 'file')]
     return found
 
 def _near(root, *names):
@@ -67,7 +67,7 @@ def _annotations(file):
         if tab: found[name] = rest.split('\t')[0].strip()
     return found
 
-def _labels(root, side):
+def read_labels(root, side):
     "{file name: class} of a validation folder without class folders"
     if (file := root / side / 'val_annotations.txt').exists(): return _annotations(file)
     if p := _near(root, 'ILSVRC2012_validation_ground_truth.txt', 'meta.mat'): return _devkit(p)
@@ -78,12 +78,12 @@ def _labels(root, side):
                      f'devkit (ILSVRC2012_validation_ground_truth.txt and meta.mat) or LOC_val_solution.csv into {root}')
 
 # %% ../../nbs/library/10_folders.ipynb #babedf23
-def _flat(root, side):
+def labelled_images(root, side):
     "{class: paths under root} of a validation folder without class folders"
-    labels = _labels(root, side)
+    labels = read_labels(root, side)
     sub = f'{side}/images' if (root / side / 'images').is_dir() else side
     found = {}
-    for f in _names(root / sub, 'file'):
+    for f in list_names(root / sub, 'file'):
         if f == 'val_annotations.txt': continue
         if f not in labels: raise ValueError(f'{root / sub / f} has no label; its labels name {len(labels)} files')
         found.setdefault(labels[f], []).append(f'{sub}/{f}')
@@ -98,7 +98,7 @@ def _check(root, train, valid, side):
             raise ValueError(f'{len(empty)} classes of {root / a} have no image: {", ".join(empty[:3])}')
 
 # %% ../../nbs/library/10_folders.ipynb #0192ecea
-def there(root): # A folder
+def existing_folder(root): # A folder
     "Its full path. Raises `ValueError` if there is none"
     root = Path(root).expanduser().resolve()
     if not root.is_dir(): raise ValueError(f'no folder {root}; give one that has train/ and val/')
@@ -110,14 +110,14 @@ def list_images(root, # Folder with `train` and `val` (or `valid`)
                 valid_per_class=None, # The same for validation
                ) -> Listing: # Raises `ValueError` for a layout that is none of the above
     "Find the images of a folder and their labels"
-    root = there(root)
+    root = existing_folder(root)
     side = next((s for s in ('val', 'valid') if (root / s).is_dir()), None)
     if side is None or not (root / 'train').is_dir():
-        has = ', '.join(_names(root, 'dir')) or 'none'
+        has = ', '.join(list_names(root, 'dir')) or 'none'
         raise ValueError(f'{root} needs the folders train/<class>/ and val/; it has {has}')
-    train = _by_class(root, 'train')
-    valid = _by_class(root, side)
-    if set(valid) <= {'images'}: valid = _flat(root, side)
+    train = images_by_class(root, 'train')
+    valid = images_by_class(root, side)
+    if set(valid) <= {'images'}: valid = labelled_images(root, side)
     if not train: raise ValueError(f'{root / "train"} has no class folders')
     _check(root, train, valid, side)
     if classes and classes > len(train): raise ValueError(f'{root} has {len(train)} classes, not {classes}')

@@ -20,7 +20,7 @@ from .fractals import fractals
 from .pixels import cached, digest, report
 
 # %% auto #0
-__all__ = ['NAMES', 'Data', 'load']
+__all__ = ['NAMES', 'Data', 'dataset_root', 'load']
 
 # %% ../../nbs/library/13_load.ipynb #54255c7e
 @dataclass
@@ -57,7 +57,7 @@ def _positive(**counts):
 # %% ../../nbs/library/13_load.ipynb #5c2c3103
 NAMES = ('fractals', *(f'{o}{size}' for o in ('imagenette', 'imagewoof') for size in ('', '_160', '_320')))
 
-def _root(source):
+def dataset_root(source):
     "The folder of a dataset, downloaded by fastai if that has to be"
     if isinstance(source, Path) or Path(source).expanduser().is_dir() or os.sep in source: return Path(source)
     if source not in NAMES:
@@ -98,7 +98,7 @@ def load(source='fractals', # 'fractals', a name of fastai's such as 'imagenette
     "A dataset in memory, or, if it is large, as files"
     _positive(size=size, classes=classes, per_class=per_class, valid_per_class=valid_per_class, workers=workers)
     if source == 'fractals': return _generated(classes, per_class, valid_per_class, size, seed)
-    found = list_images(_root(source), classes, per_class, valid_per_class)
+    found = list_images(dataset_root(source), classes, per_class, valid_per_class)
     total, name = len(found.train) + len(found.valid), str(source if source in NAMES else found.root.name)
     if total * 3 * size**2 > max_bytes:
         splits = [Split([found.root / p for p, _ in o], torch.tensor([y for _, y in o]))

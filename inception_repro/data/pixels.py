@@ -16,10 +16,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 # %% auto #0
-__all__ = ['decode', 'read', 'report', 'digest', 'cached']
+__all__ = ['to_rgb', 'decode', 'read', 'report', 'digest', 'cached']
 
 # %% ../../nbs/library/11_pixels.ipynb #33a88d78
-def _rgb(image):
+def to_rgb(image):
     "An opened image in red, green and blue"
     deep = image.mode.startswith('I')  # 16 bits, which Pillow would cut off at 255
     return (image.point(lambda v: v * (1 / 257) + 0) if deep else image).convert('RGB')
@@ -34,7 +34,7 @@ def decode(path, # An image in any format and mode that Pillow reads
         top, left, h, w = box(wh[0] / wh[1])
         im.draft(None, (int(2 * size / w), int(2 * size / h)))  # a large JPEG is decoded at half or quarter size
         x, y = im.size
-        im = _rgb(im).resize((size, size), Image.Resampling.BILINEAR,
+        im = to_rgb(im).resize((size, size), Image.Resampling.BILINEAR,
                                       box=(left * x, top * y, min(1., left + w) * x, min(1., top + h) * y))
         return np.asarray(im).transpose(2, 0, 1), wh
 

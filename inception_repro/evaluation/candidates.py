@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..architecture.build import build
-from ..architecture.networks import create_model, networks, public_weights
+from ..architecture.networks import create_model, networks
+from ..architecture.public import public_weights
 from ..architecture.weights import load_weights
 from ..training.recipe import Recipe, network_of
 from ..training.records import read_run

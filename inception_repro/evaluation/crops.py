@@ -16,7 +16,7 @@ from matplotlib import style
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ..architecture.draw import _Picture
+from ..architecture.draw import Picture
 from ..data.augment import central_box
 
 # %% auto #0
@@ -77,7 +77,7 @@ def draw_crops(image, # PIL image
     found = [[crops(*image.size, size, [s], [a], parts, [False]) for s in scales] for a in places]
     wide, high = (unit * max(row[-1][0].whole[i] for row in found) + 6 for i in (0, 1))
     with style.context('default'):
-        fig = _Picture(figsize=(wide * len(scales) / 72, (high * len(places) + 10) / 72), facecolor='white')
+        fig = Picture(figsize=(wide * len(scales) / 72, (high * len(places) + 10) / 72), facecolor='white')
         axes = fig.subplots(len(places), len(scales), squeeze=False)
         fig.subplots_adjust(0, 0, 1, high * len(places) / (high * len(places) + 10), .02, .02)
         for ax, todo in zip(axes.flat, sum(found, [])): _panel(ax, image, todo, found[0][-1][0].whole)

@@ -14,11 +14,11 @@ from .predictions import load_predictions
 from .scores import ensemble, errors
 from .tables import belongs, compare, tables, unread
 from .validation import Images, blacklisted, find_blacklist, valid_images
-from ..training.fit import _device
+from ..training.fit import find_device
 from ..training.records import atomic_write, environment
 
 # %% auto #0
-__all__ = ['results', 'listing', 'evaluate', 'show_tables']
+__all__ = ['results', 'listing', 'evaluation_images', 'evaluate', 'show_tables']
 
 # %% ../../nbs/library/26_evaluate.ipynb #00e485b1
 def results(pred, # `Predictions`
@@ -47,7 +47,7 @@ def listing(rows, # As `results` gives them
     return '\n'.join([*lines, *unread(rows)])
 
 # %% ../../nbs/library/26_evaluate.ipynb #36ee1489
-def _images(data, todo, classes):
+def evaluation_images(data, todo, classes):
     "The validation images that the networks were trained for"
     if isinstance(data, Images): return data
     recipes = [c.recipe for c in todo if c.recipe]
@@ -83,8 +83,8 @@ def evaluate(what, # Networks, as `candidates` takes them
     "Evaluate networks, each with every way to crop, and their ensemble"
     crops = list(dict.fromkeys([crops] if isinstance(crops, int) else crops))
     if not crops or set(crops) - set(METHODS): raise ValueError(f"crops is {crops}; any of {', '.join(map(str, METHODS))}")
-    todo, device = candidates(what, runs), _device(device)
-    images = _images(data, todo, classes)
+    todo, device = candidates(what, runs), find_device(device)
+    images = evaluation_images(data, todo, classes)
     black = _black(images, blacklist)
     found, out = {}, Path(out)
     for c, net in [(c, c.build(len(images.classes))) for c in todo]:  # all of them, before hours go by

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib import style
 
-from ..architecture.draw import _Picture, _write
+from ..architecture.draw import Picture, write_picture
 from .predictions import Predictions
-from .scores import _together, errors, ranks
+from .scores import aligned, errors, ranks
 
 # %% auto #0
 __all__ = ['top_losses', 'answers', 'confusions', 'class_errors', 'Calibration', 'calibration', 'disagreements', 'plot_failures',
@@ -71,7 +71,7 @@ def calibration(pred, bins=15) -> Calibration: # Bins without an answer are left
 def disagreements(a, b, # `Predictions` of the same images
                  ) -> tuple: # Counts by who is right; images on which one is right and one wrong, the widest apart first
     "Where two networks disagree"
-    _together(a, b)
+    aligned(a, b)
     x, y = ranks(a) == 1, ranks(b) == 1
     only = [f'only {o.name}' for o in (a, b)] if a.name != b.name else ['only the first', 'only the second']
     named = {'both right': x & y, only[0]: x & ~y, only[1]: ~x & y, 'neither': ~x & ~y}
@@ -104,7 +104,7 @@ def plot_failures(pred, # `Predictions`
     "Confusions, the worst classes, and calibration"
     pairs, worst = confusions(pred, k), class_errors(pred)[:k]
     with style.context(['default', {'font.size': 8, 'axes.spines.top': False, 'axes.spines.right': False}]):
-        fig = _Picture(figsize=(10, 3.1), facecolor='white', layout='constrained')
+        fig = Picture(figsize=(10, 3.1), facecolor='white', layout='constrained')
         left, middle, right = fig.subplots(1, 3)
         _bars(left, [f'{y} → {o}' for y, o, _ in pairs], [n for *_, n in pairs], 'Class → answer: images')
         _bars(middle, [f'{c} ({n})' for c, n, _ in worst], [e for *_, e in worst], 'Worst classes (images): error, %')
@@ -113,7 +113,7 @@ def plot_failures(pred, # `Predictions`
         what = ', '.join(f'{k} {v}' for k, v in pred.meta.items() if k in ('data', 'crops'))
         bad = f', {e.unreadable} of them unreadable' * bool(e.unreadable)
         fig.suptitle(f'{pred.name} ({what}): {e.wrong1} of {e.images} images wrong{bad}', size=9, color=_INK)
-    if to: _write(fig, Path(to))
+    if to: write_picture(fig, Path(to))
     return fig
 
 # %% ../../nbs/3_results/08_failures.ipynb #dee3510f
@@ -129,12 +129,12 @@ def show_images(images, # `Images`
         if p.stamp != images.stamp: raise ValueError(f'{p.name} was predicted on other images than {images.name}')
     rows = ceil(len(which) / columns)
     with style.context('default'):
-        fig = _Picture(figsize=(1.55 * columns, rows * (1.75 + .16 * len(preds))), facecolor='white', layout='constrained')
+        fig = Picture(figsize=(1.55 * columns, rows * (1.75 + .16 * len(preds))), facecolor='white', layout='constrained')
         axes = fig.subplots(rows, columns, squeeze=False).flatten()
         for ax in axes: ax.set_axis_off()
         said = [answers(p) for p in preds]
         for ax, i in zip(axes, which): _image(ax, images, i, [(p.p[i], o[i]) for p, o in zip(preds, said)])
-    if to: _write(fig, Path(to))
+    if to: write_picture(fig, Path(to))
     return fig
 
 def _image(ax, images, i, said):

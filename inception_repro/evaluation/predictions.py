@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..training.records import _differ, atomic_write
+from ..training.records import first_difference, atomic_write
 
 # %% auto #0
 __all__ = ['Predictions', 'Store', 'load_predictions']
@@ -65,7 +65,7 @@ class Store:
         self.folder, self.rows = Path(folder), Path(folder)/'probabilities.f16'
         page = dict(format=_FORMAT, **meta, stamp=images.stamp)
         if fresh or not (self.folder/'predictions.json').exists(): self.rows.unlink(missing_ok=True)
-        elif diff := _differ({k: v for k, v in _page(self.folder).items() if k in page}, page, ('there', 'now')):
+        elif diff := first_difference({k: v for k, v in _page(self.folder).items() if k in page}, page, ('there', 'now')):
             raise ValueError(f'{folder} holds other predictions, {diff}; choose another folder, or fresh=True')
         page |= dict(classes=images.classes, images=images.names, labels=images.labels)
         atomic_write(self.folder/'predictions.json', json.dumps(page))

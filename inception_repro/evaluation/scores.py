@@ -13,7 +13,7 @@ import numpy as np
 from .predictions import Predictions
 
 # %% auto #0
-__all__ = ['ranks', 'interval', 'Errors', 'errors', 'ensemble']
+__all__ = ['ranks', 'interval', 'Errors', 'errors', 'ensemble', 'aligned']
 
 # %% ../../nbs/library/24_scores.ipynb #1d4b4cff
 def ranks(pred, # `Predictions`
@@ -66,7 +66,7 @@ def ensemble(preds, # `Predictions` of the same images and classes
     if not preds: raise ValueError('an ensemble needs at least one prediction')
     if len(weights) != n or not all(w >= 0 for w in weights) or not 0 < sum(weights) < inf:
         raise ValueError(f'weights are {weights}; give {n}, none below 0, not all of them 0')
-    for o in preds[1:]: _together(preds[0], o)
+    for o in preds[1:]: aligned(preds[0], o)
     total = np.zeros(preds[0].p.shape)  # in double precision sums of halves are exact, whatever their order
     for w, o in sorted(zip(weights, preds), key=lambda t: (t[0], t[1].name)): total += w * o.p.astype(float)
     reasons = {k: v for o in preds for k, v in o.reasons.items()}
@@ -75,7 +75,7 @@ def ensemble(preds, # `Predictions` of the same images and classes
     first, p = preds[0], (total / sum(weights)).astype(np.float32)
     return replace(first, name=name or ' + '.join(meta['members']), p=p, meta=meta, reasons=reasons)
 
-def _together(a, b):
+def aligned(a, b):
     "Stop where two predictions are not of the same images and classes"
     for what in 'classes', 'images':
         x, y = getattr(a, what), getattr(b, what)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from ..architecture.networks import public_weights
+from ..architecture.public import public_weights
 
 # %% auto #0
 __all__ = ['tables', 'table_2', 'Row', 'Table', 'way', 'belongs', 'unread', 'compare']

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ..data.folders import _by_class, _flat, _labels, _names
+from ..data.folders import images_by_class, labelled_images, read_labels, list_names
 from ..data.fractals import fractals
-from ..data.load import _root
-from ..data.pixels import _rgb, digest
+from ..data.load import dataset_root
+from ..data.pixels import to_rgb, digest
 
 # %% auto #0
 __all__ = ['Images', 'valid_images', 'find_blacklist', 'blacklisted']
@@ -40,7 +40,7 @@ class Images:
     def __getitem__(self, i): # Raises Pillow's errors
         "An image, uint8, (h, w, 3), RGB"
         if self.pixels is not None: return self.pixels[i].permute(1, 2, 0).numpy()
-        with Image.open(self.root / self.names[i]) as im: return np.array(_rgb(im))
+        with Image.open(self.root / self.names[i]) as im: return np.array(to_rgb(im))
 
     def read(self, i): # A number
         "An image and None, or None and the reason why it cannot be read"
@@ -65,13 +65,13 @@ def _text(path): return Path(path).read_text(encoding='utf-8-sig', errors='repla
 
 def _find(source):
     "A folder's root, its validation images by class, and its classes"
-    root = Path(_root(source)).expanduser().resolve()
+    root = Path(dataset_root(source)).expanduser().resolve()
     if not root.is_dir(): raise ValueError(f'no folder {root}; give one with val/, or the validation images themselves')
     side = next((s for s in ('val', 'valid') if (root / s).is_dir()), None)
     if side is None: root, side = root.parent, root.name
-    found, known = _by_class(root, side), []
-    if set(found) <= {'images'}: found, known = _flat(root, side), _labels(root, side).values()
-    if side != 'train' and (root / 'train').is_dir(): known = _names(root / 'train', 'dir')
+    found, known = images_by_class(root, side), []
+    if set(found) <= {'images'}: found, known = labelled_images(root, side), read_labels(root, side).values()
+    if side != 'train' and (root / 'train').is_dir(): known = list_names(root / 'train', 'dir')
     return root, found, sorted(set(known) or found)
 
 # %% ../../nbs/library/21_validation.ipynb #419bd0f0

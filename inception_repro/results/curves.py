@@ -12,12 +12,15 @@ import numpy as np
 from matplotlib import style
 from matplotlib.ticker import MaxNLocator
 
-from ..architecture.draw import _Picture, _width, _write
+from ..architecture.draw import Picture, text_width, write_picture
 from ..evaluation.tables import table_2
-from ..training.records import FREE, _differ, check_run, read_runs
+from ..training.records import FREE, first_difference, check_run, read_runs
 
 # %% auto #0
-__all__ = ['small', 'large', 'figures', 'Plot', 'caption', 'plot_errors', 'draw_figures']
+__all__ = ['small', 'large', 'figures', 'INK', 'GREY', 'GRID', 'Plot', 'class_count', 'comparable_runs', 'missing_networks',
+           'runs_by_network', 'recipe_value', 'recorded_devices', 'network_label', 'metric_label', 'caption',
+           'line_style', 'marker_style', 'seed_band', 'wrap_text', 'canvas', 'chance_error', 'plot_errors',
+           'draw_figures']
 
 # %% ../../nbs/3_results/02_curves.ipynb #d050958e
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ _IMAGENET = {f'{a}{b}' for a in ('imagenet', 'ilsvrc') for b in ('', '1k', '2012
 
 def _data(runs): return runs[0].meta.get('data') or {} # counts of classes and images
 
-def _classes(runs):
+def class_count(runs):
     "How many classes were trained on: counted, or else as the recipe has it; None where neither says"
     return _data(runs).get('classes') or runs[0].meta['recipe'].get('classes')
 
@@ -55,17 +58,17 @@ def _imagenet(runs):
     m, data = runs[0].meta, _data(runs)
     name = ''.join(c for c in m['dataset'].lower() if c.isalnum())
     whole = data['train'] >= 1_200_000 if data else m['recipe'].get('per_class') is None
-    return name in _IMAGENET and _classes(runs) == 1000 and whole
+    return name in _IMAGENET and class_count(runs) == 1000 and whole
 
 # %% ../../nbs/3_results/02_curves.ipynb #28d30817
-def _checked(runs, free=()):
+def comparable_runs(runs, free=()):
     "Runs, or the folder of their records, if they may be compared; `free` fields of the recipe may differ"
     runs = read_runs(runs) if isinstance(runs, (str, Path)) else [check_run(r) for r in runs]
     if not runs: raise ValueError('no runs; give a list of them, or the folder of their records')
     data = lambda m: dict(dataset=m['dataset'], dataset_hash=m['dataset_hash'], **dict.fromkeys(FREE)) # these are free
     own, seen = [{**r.meta['recipe'], **data(r.meta), **dict.fromkeys(free)} for r in runs], {}
     for r, o in zip(runs, own):
-        if diff := _differ(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True): # others are younger
+        if diff := first_difference(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True): # others are younger
             raise ValueError(f'runs of one figure differ in more than network and seed: {diff}; draw them apart')
         if (key := (r.meta['model'], r.meta['seed'])) in seen:
             raise ValueError(f'{r.path}: {key[0]} with seed {key[1]} is there already, {seen[key]}; give it once')
@@ -73,20 +76,20 @@ def _checked(runs, free=()):
     return runs
 
 # %% ../../nbs/3_results/02_curves.ipynb #d7a3098b
-def _missing(runs, models): return [m for m in models if m not in {r.meta['model'] for r in runs}]
+def missing_networks(runs, models): return [m for m in models if m not in {r.meta['model'] for r in runs}]
 
-def _of(runs, models):
+def runs_by_network(runs, models):
     "The runs of each network"
-    if lacks := _missing(runs, models):
+    if lacks := missing_networks(runs, models):
         there = ', '.join(sorted({r.meta['model'] for r in runs}))
         raise ValueError(f"no record of {', '.join(lacks)}; there are {there}: train the missing, or leave it out")
     return {m: [r for r in runs if r.meta['model'] == m] for m in dict.fromkeys(models)}
 
 # %% ../../nbs/3_results/02_curves.ipynb #1ede4ab1
-def _setting(runs, *names): # A field of the recipe, under the first of its names that is there; else None
+def recipe_value(runs, *names): # A field of the recipe, under the first of its names that is there; else None
     return next((v for n in names if (v := runs[0].meta['recipe'].get(n)) is not None), None)
 
-def _devices(runs):
+def recorded_devices(runs):
     "Every device that any of the runs was on, a resumed one included; of a CPU, how much of it"
     envs = [e for r in runs for e in (r.meta, *r.meta['time'].get('resumed', ()))]
     def name(device, threads=None, processor=None, **_):
@@ -97,13 +100,13 @@ def _devices(runs):
 _ARMS = {'no_blocks': ', blocks removed', 'no_addition': ', no addition', 'projection_norm': ', normed projection',
          'shortcut': ' with shortcuts × ', 'scale': ', scale '}
 
-def _label(model):
+def network_label(model):
     "A network as the paper's legends have it, and what was changed in it"
     name, *marks = model.split('+')
     words = [next(w + m.removeprefix(k) for k, w in _ARMS.items() if m.startswith(k)) for m in marks]
     return ''.join([name.replace('_', '-'), *words])
 
-def _top(metric): return metric.removeprefix('raw_').replace('top', 'top-') # the paper's axes
+def metric_label(metric): return metric.removeprefix('raw_').replace('top', 'top-') # the paper's axes
 
 def _seeds(runs):
     "The seeds, network by network only where they differ"
@@ -111,17 +114,17 @@ def _seeds(runs):
     for r in runs: by.setdefault(r.meta['model'], []).append(r.meta['seed'])
     words = {m: ('seed ' if len(s) == 1 else 'seeds ') + ', '.join(map(str, sorted(s))) for m, s in by.items()}
     same = len(set(words.values())) == 1
-    return next(iter(words.values())) if same else '; '.join(f'{_label(m)} {w}' for m, w in words.items())
+    return next(iter(words.values())) if same else '; '.join(f'{network_label(m)} {w}' for m, w in words.items())
 
 # %% ../../nbs/3_results/02_curves.ipynb #3c80a459
 def caption(runs, # `Run`s that may be compared, or the folder of their records
             free=(), # Fields of the recipe that may differ and are not told, such as 'lr'
            ) -> str: # Dataset, image size, width, batch, epochs, weights, seeds, device
     "What was run, in words"
-    runs = _checked(runs, free)
-    lr, px, pace, classes = *(_setting(runs, *o) for o in (['lr'], ['px', 'size'], ['compress'])), _classes(runs)
+    runs = comparable_runs(runs, free)
+    lr, px, pace, classes = *(recipe_value(runs, *o) for o in (['lr'], ['px', 'size'], ['compress'])), class_count(runs)
     say = lambda v: 'not recorded' if v is None else f'{v:g}' if isinstance(v, float) else v
-    get = lambda *names: say(_setting(runs, *names))
+    get = lambda *names: say(recipe_value(runs, *names))
     falls = f'decayed {pace:g} times as fast' if pace not in (None, 1) else ''
     rate = f'rates {falls}' * bool(falls) if 'lr' in free else ', '.join([f"{get('optimizer')} at rate {say(lr)}", *[falls] * bool(falls)])
     epochs = float(max(r['epoch'][-1] for r in runs))
@@ -131,12 +134,12 @@ def caption(runs, # `Run`s that may be compared, or the folder of their records
         f'{classes} classes, ' * bool(classes) + (f'{px}×{px} pixels' if px else 'image size not recorded'),
         f"width {get('width')}, batch {get('bs', 'batch')}, {epochs:g} epoch{'s' * (epochs != 1)}",
         *[rate] * bool(lr and rate), 'averaged weights',
-        _seeds(runs) + ', line the median, band the range' * several, ', '.join(_devices(runs))]) + '.'
+        _seeds(runs) + ', line the median, band the range' * several, ', '.join(recorded_devices(runs))]) + '.'
 
 # %% ../../nbs/3_results/02_curves.ipynb #ee3c947e
-_INK, _GREY, _GRID = '#1c1c1c', '#4a4a4a', '#e8e8e8'
+INK, GREY, GRID = '#1c1c1c', '#4a4a4a', '#e8e8e8'
 
-def _look(model):
+def line_style(model):
     "Colour by pair, dashes by kind; a variant of a network has dots in its line, a control is thin"
     name, _, control = model.partition('+')
     plain, _, variant = name.partition('.')
@@ -145,11 +148,11 @@ def _look(model):
     dashes = (9 if residual else 4, 1.6, *(1, 1.6) * bool(variant))
     return dict(color=colour, lw=1.8, ls='-' if residual and not variant else (0, dashes))
 
-def _dot(model):
+def marker_style(model):
     "Filled for a residual network"
-    return dict(marker='o', mfc=_look(model)['color'] if 'resnet' in model else 'white')
+    return dict(marker='o', mfc=line_style(model)['color'] if 'resnet' in model else 'white')
 
-def _band(runs, metric, start):
+def seed_band(runs, metric, start):
     "Epochs, and the lowest, the median and the highest error of the seeds"
     epochs = [r['epoch'].tolist() for r in runs]
     for r, e in zip(runs, epochs):
@@ -161,33 +164,33 @@ def _band(runs, metric, start):
     return x[keep], *(f(errors, axis=0)[keep] for f in (np.min, np.median, np.max))
 
 # %% ../../nbs/3_results/02_curves.ipynb #18681d21
-def _lines(text, room):
+def wrap_text(text, room):
     "Text broken at a width in points"
     lines = ['']
     for word in [w[i:i + 45] for w in text.split() for i in range(0, len(w), 45)]: # no word is wider than the picture
         longer = f'{lines[-1]} {word}'.strip()
-        if not lines[-1] or _width(longer) <= room: lines[-1] = longer
+        if not lines[-1] or text_width(longer) <= room: lines[-1] = longer
         else: lines.append(word)
     return lines
 
-def _canvas(rows, # Of the legend
+def canvas(rows, # Of the legend
             text, # Below
             wide=460, left=50, right=44, high=250, # Points
            ):
     "A figure with a place for the curves, a legend above and a caption below"
-    lines = _lines(text, wide - 24)
+    lines = wrap_text(text, wide - 24)
     bottom, top = 46 + 12.5 * len(lines), 12 + 15 * rows
     tall = bottom + high + top
-    fig = _Picture(figsize=(wide / 72, tall / 72), facecolor='white')
+    fig = Picture(figsize=(wide / 72, tall / 72), facecolor='white')
     ax = fig.add_axes((left / wide, bottom / tall, (wide - left - right) / wide, high / tall))
     text = '\n'.join(lines)
-    fig.text(12 / wide, 8 / tall, text, size=9, color=_GREY, va='bottom', linespacing=1.25, parse_math=False)
+    fig.text(12 / wide, 8 / tall, text, size=9, color=GREY, va='bottom', linespacing=1.25, parse_math=False)
     return fig, ax
 
 # %% ../../nbs/3_results/02_curves.ipynb #3a1aa5ce
-def _chance(runs, metric):
+def chance_error(runs, metric):
     "Error of a guess, %; None where the number of classes is not known"
-    n = _classes(runs)
+    n = class_count(runs)
     return n and 100 * max(0., 1 - int(metric[-1]) / n)
 
 def _axes(ax, ys, metric, log, chance):
@@ -196,9 +199,9 @@ def _axes(ax, ys, metric, log, chance):
     room = .04 * (high - low) or 1
     ax.set_ylim(max(low - room, 0), min(high + room, 100))
     if chance and chance <= ax.get_ylim()[1]:
-        ax.axhline(chance, color=_GREY, lw=.8, ls=(0, (1, 3)), zorder=1, label='_chance')
+        ax.axhline(chance, color=GREY, lw=.8, ls=(0, (1, 3)), zorder=1, label='_chance')
         ax.annotate('chance', (1, chance), (4, 0), xycoords=('axes fraction', 'data'), textcoords='offset points', va='center',
-                    size=8, color=_GREY)
+                    size=8, color=GREY)
     if log:
         ax.set_xscale('log')
         ax.xaxis.set_major_formatter('{x:g}')
@@ -207,31 +210,31 @@ def _axes(ax, ys, metric, log, chance):
         a, b = ax.dataLim.intervalx
         edge = .015 * (b - a) or .5
         ax.set_xlim(0 if a < .15 * b else a - edge, b + edge) # from 0, if it starts near
-    ax.grid(color=_GRID, lw=.8)
+    ax.grid(color=GRID, lw=.8)
     ax.set_axisbelow(True)
     ax.spines[['top', 'right']].set_visible(False)
-    for s in ax.spines.values(): s.set_color(_GREY)
-    ax.tick_params(labelsize=9, color=_GREY, labelcolor=_INK)
-    ax.set_xlabel('Epoch', color=_INK)
-    ax.set_ylabel(f'Error ({_top(metric)}) %', color=_INK)
+    for s in ax.spines.values(): s.set_color(GREY)
+    ax.tick_params(labelsize=9, color=GREY, labelcolor=INK)
+    ax.set_xlabel('Epoch', color=INK)
+    ax.set_ylabel(f'Error ({metric_label(metric)}) %', color=INK)
 
 # %% ../../nbs/3_results/02_curves.ipynb #42d2b739
 def _draw(found, plot, text, marks, start, log):
     "The picture"
-    fig, ax = _canvas(-(-len(found) // 2), text)
+    fig, ax = canvas(-(-len(found) // 2), text)
     ys = [[*marks.values()]] * bool(marks)
     for m, rs in found.items():
-        x, low, mid, high = _band(rs, plot.metric, start)
-        look = _look(m)
-        dots = dict(_dot(m), ms=3.5) if len(x) <= 12 and '+' not in m else {}
+        x, low, mid, high = seed_band(rs, plot.metric, start)
+        look = line_style(m)
+        dots = dict(marker_style(m), ms=3.5) if len(x) <= 12 and '+' not in m else {}
         if len(rs) > 1: ax.fill_between(x, low, high, color=look['color'], alpha=.16, lw=0)
-        ax.plot(x, mid, label=_label(m), **look, **dots)
+        ax.plot(x, mid, label=network_label(m), **look, **dots)
         ys += [low, high]
         if m in marks: ax.axhline(marks[m], alpha=.8, zorder=1, **look | dict(lw=.8))
-    _axes(ax, ys, plot.metric, log, _chance(sum(found.values(), []), plot.metric))
+    _axes(ax, ys, plot.metric, log, chance_error(sum(found.values(), []), plot.metric))
     if marks: ax.annotate('Table 2', (1, np.mean(ys[0])), (4, 0), xycoords=('axes fraction', 'data'),
-                          textcoords='offset points', va='center', size=8, color=_GREY)
-    ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9, labelcolor=_INK,
+                          textcoords='offset points', va='center', size=8, color=GREY)
+    ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9, labelcolor=INK,
               handlelength=3.4, borderaxespad=.3, borderpad=0, columnspacing=2.5)
     return fig
 
@@ -256,8 +259,8 @@ def plot_errors(runs, # `Run`s, or the folder of their records; networks that ar
     if to and Path(to).suffix.lower() not in kinds:
         raise ValueError(f"cannot write {str(to)!r}; end its name in one of {', '.join(kinds)}")
     number, plot = _plot(figure)
-    controls = [m for m in plot.controls if not _missing(runs := _checked(runs), [m])]
-    found = _of(_checked(runs), (*plot.models, *controls))
+    controls = [m for m in plot.controls if not missing_networks(runs := comparable_runs(runs), [m])]
+    found = runs_by_network(comparable_runs(runs), (*plot.models, *controls))
     drawn = [r for rs in found.values() for r in rs]
     text = f'{number}{plot.text} ' + 'Thin lines: controls. ' * bool(controls) + caption(drawn)
     if drawn[0].meta['dataset'] == 'synthetic': text = f'Synthetic records: no network was trained. {caption(drawn)}'
@@ -265,7 +268,7 @@ def plot_errors(runs, # `Run`s, or the folder of their records; networks that ar
     marks = {m: t[plot.metric] for m, t in table_2.items() if _imagenet(drawn) and m in found and plot.metric in t}
     if marks: text += ' Horizontal lines: Table 2 of the paper, on the non-blacklisted images.'
     with style.context('default'): fig = _draw(found, plot, text, marks, start, log)
-    if to: _write(fig, Path(to))
+    if to: write_picture(fig, Path(to))
     return fig
 
 # %% ../../nbs/3_results/02_curves.ipynb #a716b66c
@@ -275,9 +278,9 @@ def draw_figures(runs, # `Run`s, or the folder of one dataset's records, `figure
                  **kwargs, # `start`, `log`: see `plot_errors`
                 ) -> list: # Paths written
     "Draw every figure whose networks have records"
-    runs, paths = _checked(runs), []
+    runs, paths = comparable_runs(runs), []
     for n, plot in figures.items():
-        if lacks := _missing(runs, plot.models):
+        if lacks := missing_networks(runs, plot.models):
             say(f"Figure {n} is left out: there is no record of {', '.join(lacks)}")
         else:
             for kind in 'svg', 'png':

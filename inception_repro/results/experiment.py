@@ -16,10 +16,10 @@ import numpy as np
 from ..architecture.graph import shape
 from ..training.activity import MEASURES, activity
 from ..training.recipe import network_of, preset
-from ..training.records import _plain, atomic_write, environment
+from ..training.records import as_json, atomic_write, environment
 
 # %% auto #0
-__all__ = ['Trial', 'Result', 'read_results', 'run_trial']
+__all__ = ['Trial', 'Result', 'read_results', 'read_result', 'run_trial']
 
 # %% ../../nbs/library/31_experiment.ipynb #ee370ed1
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def _number(v): # JSON has no infinity
 def _watch(trial):
     "A callback that samples, evaluates, warms up and stops"
     from fastai.callback.core import CancelFitException
-    from inception_repro.training.learner import Part, evaluate
-    class Watch(Part):
+    from inception_repro.training.learner import TrainingCallback, evaluate
+    class Watch(TrainingCallback):
         order, every = 40, max(1, trial.steps // 40)
         points = {round(trial.steps * (i + 1) / trial.evals) for i in range(trial.evals)}
         samples, evals = [], []
@@ -136,9 +136,9 @@ class Result:
 def read_results(folder, # `figures/runs/stability/<dataset>`
                 ) -> list: # `Result`s, by name
     "What has been run so far"
-    return [_read(p) for p in sorted(Path(folder).glob('*.json'))]
+    return [read_result(p) for p in sorted(Path(folder).glob('*.json'))]
 
-def _read(path):
+def read_result(path):
     try:
         o = json.loads(path.read_text(encoding='utf-8'))
         meta = {k: o[k] for k in ('recipe', 'dataset', 'dataset_hash', 'environment', 'time')}
@@ -155,22 +155,22 @@ def run_trial(trial, # `Trial`
              ) -> Result: # At once where there is a record of the same run
     "Train, and write the record"
     from inception_repro.training.checkpoint import seeded
-    from inception_repro.training.fit import _loop
+    from inception_repro.training.fit import run_loop
     from inception_repro.training.learner import learner
     from torch import get_num_threads
     r = trial.recipe(**base)
     path = Path(out)/r.dataset/f'{trial.name}.json'
-    if path.exists(): return _same(_read(path), trial, r, path)
+    if path.exists(): return _same(read_result(path), trial, r, path)
     data = _data(source, replace(r, seed=0, width=.25, scale=1., lr=.045, clip=None, model='inception_resnet_v2'))
     with seeded(r.seed, device):
         learn = learner(r, data, device)
         if trial.bn: _normalise(learn, trial.bn, r.ema)
         learn.add_cb(watch := _watch(trial))
         began = time.perf_counter()
-        _loop(learn, ceil(trial.steps / learn.count.steps))
+        run_loop(learn, ceil(trial.steps / learn.count.steps))
     steps = dict(seconds=round(time.perf_counter() - began, 1), steps=learn.count.step)
     env = {**environment(device), 'threads': get_num_threads()}
-    meta = dict(recipe=_plain(r), dataset=r.dataset, dataset_hash=data.hash, environment=env, time=steps)
+    meta = dict(recipe=as_json(r), dataset=r.dataset, dataset_hash=data.hash, environment=env, time=steps)
     res = Result(trial, meta, watch.samples, watch.evals)
     atomic_write(path, _json(dict(trial=asdict(trial), **meta, samples=res.samples, evals=res.evals)))
     return res
@@ -184,7 +184,7 @@ def _json(o):
 
 def _same(res, trial, recipe, path):
     "The record, if it is of this run"
-    old, new = {**res.meta['recipe'], **asdict(res.trial)}, {**_plain(recipe), **asdict(trial)}
+    old, new = {**res.meta['recipe'], **asdict(res.trial)}, {**as_json(recipe), **asdict(trial)}
     if changed := [f'{k}: {old.get(k)!r} -> {v!r}' for k, v in new.items() if old.get(k) != v]:
         raise ValueError(f"{path} was made with other settings: {', '.join(changed)}; delete it, or choose another out")
     return res

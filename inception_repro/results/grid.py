@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from ..architecture.cost import macs, params
-from .experiment import Result, Trial, _read, run_trial
+from .experiment import Result, Trial, read_result, run_trial
 from ..training.recipe import network_of
 
 # %% auto #0
-__all__ = ['RATES', 'SCALES', 'REMEDIES', 'DEAD', 'trials', 'late', 'fate', 'death', 'run_all']
+__all__ = ['RATES', 'SCALES', 'REMEDIES', 'DEAD', 'trials', 'late_median', 'outcome', 'death_step', 'run_all']
 
 # %% ../../nbs/library/32_grid.ipynb #3770577e
 RATES = .045, .01, .001, .0001, .00001 # "even a very low (0.00001) learning rate is not sufficient" (§3.3)
@@ -46,19 +46,19 @@ def trials() -> list: # Of `Trial`s
 # %% ../../nbs/library/32_grid.ipynb #ef5e9146
 DEAD = .99 # Share of exact zeros
 
-def late(result, name):
+def late_median(result, name):
     "Median of a measure over the last quarter of the samples"
     v = result[name][-max(1, len(result.samples) // 4):]
     return float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else float('nan')
 
-def fate(result) -> str: # 'survived', 'unstable' or 'dead'
+def outcome(result) -> str: # 'survived', 'unstable' or 'dead'
     "What became of a run"
     loss, classes = result['loss'], result.meta['recipe']['classes']
-    if late(result, 'zeros') >= DEAD: return 'dead'
+    if late_median(result, 'zeros') >= DEAD: return 'dead'
     wild = not np.isfinite(loss).all() or (loss[len(loss) // 4:] > 10 * np.log(classes)).any()
-    return 'unstable' if wild or late(result, 'dead') > .5 else 'survived'
+    return 'unstable' if wild or late_median(result, 'dead') > .5 else 'survived'
 
-def death(result):
+def death_step(result):
     "The first step at which the layer was as good as all zeros; None if there is none"
     found = result['step'][result['zeros'] >= DEAD]
     return int(found[0]) if len(found) else None
@@ -112,10 +112,10 @@ def run_all(todo=None, # `Trial`s; those of `trials` unless given
             for f in wait(running, return_when=FIRST_COMPLETED).done:
                 t = running.pop(f)
                 f.result()
-                left, r = left - _weight(t), _read(path(t))
-                say(f'{time.monotonic() - began:5.0f} s  {t.name:52} {fate(r):8} {late(r, "zeros"):6.1%} zeros; '
+                left, r = left - _weight(t), read_result(path(t))
+                say(f'{time.monotonic() - began:5.0f} s  {t.name:52} {outcome(r):8} {late_median(r, "zeros"):6.1%} zeros; '
                     f'{len(queue) + len(running)} left, {minutes()}')
     if queue: say(f'the time is up; {len(queue)} runs are left, and the same command goes on with them')
-    return [_read(path(t)) for t in todo if path(t).exists()]
+    return [read_result(path(t)) for t in todo if path(t).exists()]
 
 def _fields(kwargs): return {k: v for k, v in kwargs.items() if k not in ('source', 'device')}

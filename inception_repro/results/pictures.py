@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib import style
 
-from ..architecture.draw import _write
-from .curves import _GREY, _GRID, _INK, _canvas, _devices
+from ..architecture.draw import write_picture
+from .curves import GREY, GRID, INK, canvas, recorded_devices
 from .experiment import Trial
-from .grid import RATES, SCALES, fate, late
+from .grid import RATES, SCALES, outcome, late_median
 
 # %% auto #0
-__all__ = ['pick', 'tally', 'plot_phase', 'plot_activity', 'plot_training']
+__all__ = ['pick', 'count_of', 'tally', 'width_and_seed', 'killed_networks', 'too_short', 'scale_label', 'require_results',
+           'plot_phase', 'plot_activity', 'evenly_trained', 'plot_training']
 
 # %% ../../nbs/library/33_pictures.ipynb #6b1f2e3f
 def pick(results, *free, **wanted):
@@ -25,25 +26,25 @@ def pick(results, *free, **wanted):
     want = {k: v for k, v in asdict(Trial()).items() if k not in (*free, 'steps', 'evals', 'seed')} | wanted
     return [r for r in results if all(getattr(r.trial, k) == v for k, v in want.items())]
 
-def _count(o, what): return f"{len(o)} {what}{'s' * (len(o) != 1)}"
+def count_of(o, what): return f"{len(o)} {what}{'s' * (len(o) != 1)}"
 
 def tally(results) -> str: # '2 dead, 1 survived of 3 runs'
     "What became of them"
-    fates = [fate(r) for r in results]
+    fates = [outcome(r) for r in results]
     found = ', '.join(f'{fates.count(f)} {f}' for f in ('dead', 'unstable', 'survived') if f in fates)
-    return f"{found or 'none'} of {_count(fates, 'run')}"
+    return f"{found or 'none'} of {count_of(fates, 'run')}"
 
 # %% ../../nbs/library/33_pictures.ipynb #01df2cda
-def _key(result): return result.trial.width, result.trial.seed
+def width_and_seed(result): return result.trial.width, result.trial.seed
 
-def _killed(results):
+def killed_networks(results):
     "Width and seed of unscaled networks that do not survive the paper's rate; rate × steps until half of the channels were dead"
     def onset(r): return next((s for s, d in zip(r['step'], r['dead']) if d > .5), r.trial.steps)
-    return {_key(r): onset(r) * r.trial.lr for r in pick(results, 'width') if fate(r) != 'survived'}
+    return {width_and_seed(r): onset(r) * r.trial.lr for r in pick(results, 'width') if outcome(r) != 'survived'}
 
-def _too_short(result, killed):
+def too_short(result, killed):
     "Whether it survived, but did not go as far as the network that did not"
-    return fate(result) == 'survived' and result.trial.lr * result.trial.steps < killed.get(_key(result), 0)
+    return outcome(result) == 'survived' and result.trial.lr * result.trial.steps < killed.get(width_and_seed(result), 0)
 
 # %% ../../nbs/library/33_pictures.ipynb #d7f90cd4
 _SHORT = 'survived, too short to tell'
@@ -53,31 +54,31 @@ def _legend(ax, columns=3):
     ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=9, borderaxespad=.3,
               borderpad=0)
 
-def _scale(s): return 'released' if s is None else 'unscaled' if s == 1 else f'{s:g}'
+def scale_label(s): return 'released' if s is None else 'unscaled' if s == 1 else f'{s:g}'
 
 def _cell(ax, x, y, results, killed):
     "One cell: stripes by fate, numbers; the fates"
-    fates = sorted((_SHORT if _too_short(r, killed) else fate(r) for r in results), key=list(_COLOURS).index)
+    fates = sorted((_SHORT if too_short(r, killed) else outcome(r) for r in results), key=list(_COLOURS).index)
     for i, f in enumerate(fates):
         ax.barh(y, .94 / len(fates), left=x - .47 + .94 * i / len(fates), height=.9, color=_COLOURS[f], lw=0)
     white = fates.count('dead') > len(fates) / 2
-    text = f"{np.median([late(r, 'zeros') for r in results]):.1%}\n{_count(results, 'run')}"
+    text = f"{np.median([late_median(r, 'zeros') for r in results]):.1%}\n{count_of(results, 'run')}"
     steps = {r.trial.steps for r in results} - {Trial().steps}
     text += f"\n{', '.join(map(str, sorted(steps)))} steps" * bool(steps)
-    ax.text(x, y, text, ha='center', va='center', size=8, color='white' if white else _INK, linespacing=1.15,
+    ax.text(x, y, text, ha='center', va='center', size=8, color='white' if white else INK, linespacing=1.15,
             bbox=None if len(set(fates)) == 1 else dict(fc='#1c1c1c' if white else 'white', lw=0, pad=1, alpha=.8))
     return fates
 
 def _phase(results, rows, columns, key, labels, text, killed):
     "Rows of cells, the first at the bottom"
-    fig, ax = _canvas(1, text, wide=470, left=86, right=12, high=46 * len(rows) + 8)
+    fig, ax = canvas(1, text, wide=470, left=86, right=12, high=46 * len(rows) + 8)
     fates = {'dead', 'unstable', 'survived'}
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             if found := [r for r in results if key(r.trial) == (row, column)]: fates |= {*_cell(ax, j, i, found, killed)}
-            else: ax.text(j, i, 'not run', ha='center', va='center', size=8, color=_GREY)
+            else: ax.text(j, i, 'not run', ha='center', va='center', size=8, color=GREY)
     ax.set(xlim=(-.5, len(columns) - .5), ylim=(-.5, len(rows) - .5), xlabel='scale of the residuals', ylabel=labels[0])
-    ax.set_xticks(range(len(columns)), map(_scale, columns), size=9)
+    ax.set_xticks(range(len(columns)), map(scale_label, columns), size=9)
     ax.set_yticks(range(len(rows)), labels[1:], size=9)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -92,9 +93,9 @@ def _caption(results, text):
     r = results[0].meta['recipe']
     seeds, steps = (sorted({getattr(o.trial, k) for o in results}) for k in ('seed', 'steps'))
     length = f'{steps[0]}' + f' to {steps[-1]}' * (len(steps) > 1)
-    device = ', '.join(_devices([_Meta({**o.meta, 'time': {}}) for o in results]))
-    return (f'{text} Inception-ResNet-v2. {_count(results, "run")} of '
-            f'{length} steps, {_count(seeds, "seed")} ({", ".join(map(str, seeds))}); RMSProp of §4. Data: '
+    device = ', '.join(recorded_devices([_Meta({**o.meta, 'time': {}}) for o in results]))
+    return (f'{text} Inception-ResNet-v2. {count_of(results, "run")} of '
+            f'{length} steps, {count_of(seeds, "seed")} ({", ".join(map(str, seeds))}); RMSProp of §4. Data: '
             f"{r['dataset']}, not the paper's ImageNet; {r['classes']} classes, {r['px']}×{r['px']} pixels, "
             f"batch {r['bs']}; {device}.")
 
@@ -102,7 +103,7 @@ def _caption(results, text):
 class _Meta: # what `curves` asks of a run
     meta: dict
 
-def _some(results, what):
+def require_results(results, what):
     if not results: raise ValueError(f'no run of {what} has a record; run some first')
     return results
 
@@ -113,7 +114,7 @@ def plot_phase(results, # `Result`s, of one dataset
     "Who dies: width × scale at the paper's rate, or rate × scale at a quarter of the width"
     if by not in ('width', 'rate'): raise ValueError(f"by is {by!r}; one of 'width', 'rate'")
     found = pick(results, 'width', 'scale') if by == 'width' else pick(results, 'lr', 'scale', width=.25)
-    _some(found, f'{by} × scale')
+    require_results(found, f'{by} × scale')
     if by == 'width':
         rows = sorted({r.trial.width for r in found})
         labels = ['filters before the pooling', *(f'{Trial(width=w).filters}\nwidth {w:g}' for w in rows)]
@@ -123,14 +124,14 @@ def plot_phase(results, # `Result`s, of one dataset
         text = f'Rate and scale with {found[0].trial.filters} filters, gradients not clipped.'
     text += ' Percent: exact zeros in the last layer before the pooling, in the end; '
     text += f'each run of a cell has its own seed, and {Trial().steps} steps unless it says otherwise.'
-    killed = _killed(results)
-    if any(_too_short(r, killed) for r in found):
+    killed = killed_networks(results)
+    if any(too_short(r, killed) for r in found):
         text += f' Too short: less rate × steps than rate {RATES[0]:g} needs to kill half of the channels.'
     with style.context('default'):
         key = lambda t: (t.width if by == 'width' else t.lr, t.scale)
         columns = SCALES if by == 'width' else (1., .3, .1)
         fig = _phase(found, rows, columns, key, labels, _caption(found, text), killed)
-    if to: _write(fig, Path(to))
+    if to: write_picture(fig, Path(to))
     return fig
 
 # %% ../../nbs/library/33_pictures.ipynb #701da201
@@ -144,7 +145,7 @@ _AXES = dict(zeros='exact zeros, share', dead='dead channels, share', ratio='bra
 def _remedy(t):
     "A trial's remedy in words"
     if t.bn: return f'batch-norm on the {t.bn}'
-    return f'warm-up at {t.warm:g}' if t.warm else f'clipped at {t.clip:g}' if t.clip else _scale(t.scale)
+    return f'warm-up at {t.warm:g}' if t.warm else f'clipped at {t.clip:g}' if t.clip else scale_label(t.scale)
 
 def _series(results, name):
     "Steps, and lowest, median, highest over the seeds as far as all of them went"
@@ -155,7 +156,7 @@ def _series(results, name):
 def _curves(groups, series, text, labels, log=False):
     columns = 2 if any(len(name) > 12 for name in groups) else 3
     if any(len(rs) > 1 for rs in groups.values()): text += ' Lines: medians; bands: ranges over seeds.'
-    fig, ax = _canvas(-(-len(groups) // columns), text, left=52, right=14, high=220)
+    fig, ax = canvas(-(-len(groups) // columns), text, left=52, right=14, high=220)
     for name, rs in groups.items():
         x, low, mid, high = series(rs)
         if len(rs) > 1: ax.fill_between(x, low, high, color=_LINES[name], alpha=.16, lw=0)
@@ -165,9 +166,9 @@ def _curves(groups, series, text, labels, log=False):
         ax.set_yscale('log')
         ax.yaxis.set_major_formatter('{x:g}')
     elif 'share' in labels[1]: ax.set_ylim(-.02, 1.02)
-    ax.grid(color=_GRID, lw=.8)
+    ax.grid(color=GRID, lw=.8)
     ax.spines[['top', 'right']].set_visible(False)
-    ax.tick_params(labelsize=9, color=_GREY, labelcolor=_INK)
+    ax.tick_params(labelsize=9, color=GREY, labelcolor=INK)
     _legend(ax, columns)
     return fig
 
@@ -186,19 +187,19 @@ def plot_activity(results, # `Result`s, of one dataset
     if by not in ('scale', 'remedy'): raise ValueError(f"by is {by!r}; one of 'scale', 'remedy'")
     if measure not in _AXES: raise ValueError(f"measure is {measure!r}; one of {', '.join(_AXES)}")
     free = ('scale',) if by == 'scale' else ('bn', 'warm', 'clip')
-    found = _some(pick(results, *free, width=width), f'{by} at width {width:g}')
-    groups = _grouped(found, lambda t: _scale(t.scale) if by == 'scale' else _remedy(t))
+    found = require_results(pick(results, *free, width=width), f'{by} at width {width:g}')
+    groups = _grouped(found, lambda t: scale_label(t.scale) if by == 'scale' else _remedy(t))
     what = 'Residuals by their scale' if by == 'scale' else 'Unscaled residuals, plain and with remedies'
     where = '' if measure == 'loss' else ' Last layer before the pooling.'
     text = _caption(found, f'{what} (number of runs); {found[0].trial.filters} filters, rate 0.045.{where}')
     with style.context('default'):
         log = measure in ('loss', 'ratio', 'std', 'grad')
         fig = _curves(groups, lambda rs: _series(rs, measure), text, ('step', _AXES[measure]), log)
-    if to: _write(fig, Path(to))
+    if to: write_picture(fig, Path(to))
     return fig
 
 # %% ../../nbs/library/33_pictures.ipynb #b8b87187
-def _even(results):
+def evenly_trained(results):
     "The runs with and without scaling that are stable both ways"
     return [r for r in pick(results, 'scale', width=.25, clip=2.) if r.trial.evals > 1]
 
@@ -206,14 +207,14 @@ def plot_training(results, # `Result`s, of one dataset
                   to=None, # File to write as well
                  ): # A matplotlib figure. Raises `ValueError` where nothing has been run
     "Error of the averaged weights with and without scaling"
-    found = _some(_even(results), 'several evaluations')
+    found = require_results(evenly_trained(results), 'several evaluations')
     def series(rs):
         evals = list(zip(*(r.evals for r in rs))) # as far as all of them went
         v = np.reshape([[e['top1'] for e in es] for es in evals], (-1, len(rs)))
         return [es[0]['step'] for es in evals], *(f(v, axis=1) for f in (np.min, np.median, np.max))
     text = f'Top-1 error of the averaged weights, {found[0].trial.filters} filters, rate 0.045, gradients clipped at 2.'
     with style.context('default'):
-        groups = _grouped(found, lambda t: _scale(t.scale))
+        groups = _grouped(found, lambda t: scale_label(t.scale))
         fig = _curves(groups, series, _caption(found, text), ('step', 'Error (top-1) %'))
-    if to: _write(fig, Path(to))
+    if to: write_picture(fig, Path(to))
     return fig

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..architecture.draw import _Picture, _write
+from ..architecture.draw import Picture, write_picture
 from .curves import (
-    _GREY, _GRID, _INK, _band, _dot, _label, _lines, _look, _top, caption, large, small)
+    GREY, GRID, INK, seed_band, marker_style, network_label, wrap_text, line_style, metric_label, caption, large, small)
 from .reproduce import FOUR, recipes, train_all
-from .speedup import _cell, _mid, _table, _times, speedup
+from .speedup import table_cell, median_range, markdown_table, ratio_text, speedup
 from ..training.recipe import preset
 from ..training.records import atomic_write, read_runs
 
@@ -93,7 +93,7 @@ def _faster(found, pure, residual, rates, metric): # `rates`: each network's (op
     "`speedup` of two networks, each at a rate of its own, in words"
     runs = [r for m in (pure, residual) for r in found.get(rates[m], ()) if r.meta['model'] == m]
     s = speedup(runs, pure, residual, metric, free=('optimizer', 'lr', 'wd'))
-    mid, span = _times(*s.ratio), _times(*s.span)
+    mid, span = ratio_text(*s.ratio), ratio_text(*s.span)
     return mid + f' ({span})' * (s.pairs > 1 and span != mid)
 
 def _best_words(found, model, optimizer, metric):
@@ -104,9 +104,9 @@ def _best_words(found, model, optimizer, metric):
 
 def _who(found, rates):
     "The seeds, network by network where they differ"
-    by = {m: _cell(sorted(r.meta['seed'] for r in found[v] if r.meta['model'] == m)) for m, v in rates.items()}
+    by = {m: table_cell(sorted(r.meta['seed'] for r in found[v] if r.meta['model'] == m)) for m, v in rates.items()}
     same = len(set(by.values())) == 1
-    return by[FOUR[0]] if same else '; '.join(f'{_label(m)} {s}' for m, s in by.items())
+    return by[FOUR[0]] if same else '; '.join(f'{network_label(m)} {s}' for m, s in by.items())
 
 def rates_table(runs, # Folder of the records of a study
                 metric='top1', # Or 'top5'
@@ -121,24 +121,24 @@ def rates_table(runs, # Folder of the records of a study
         for pair in small, large:
             for m in pair:
                 own_best = name not in dict(same) and _best_words(found, m, rates[m][0], metric)
-                row[_label(m)] = _cell(_mid(_final(found, m, rates[m], metric))) + (own_best or '')
+                row[network_label(m)] = table_cell(median_range(_final(found, m, rates[m], metric))) + (own_best or '')
             row['times ' + pair[0]] = _faster(found, *pair, rates, metric)
         row['seeds'] = _who(found, rates)
         rows.append(row)
     heads = {k: 'times the epochs' if k.startswith('times') else k for k in rows[0]}
     epochs = sorted({r.meta['recipe']['epochs'] for rs in found.values() for r in rs})
     after = f"{' or '.join(map(str, epochs))} epoch{'s' * (epochs != [1])}"
-    return (f"{_table(rows, heads)}\n\nError ({_top(metric)}) after {after}, %: the median over seeds, and their "
+    return (f"{markdown_table(rows, heads)}\n\nError ({metric_label(metric)}) after {after}, %: the median over seeds, and their "
             'range. Times the epochs: how many times those of the residual network the pure one needs, the median over pairs of '
             'seeds, and their range. A best rate is the one of the lowest median among those tried, on these same images.')
 
 # %% ../../nbs/3_results/05_rates.ipynb #6305d631
 def _panel(ax, title):
-    ax.set_title(title, size=10, color=_INK, loc='left')
-    ax.grid(color=_GRID, lw=.8)
+    ax.set_title(title, size=10, color=INK, loc='left')
+    ax.grid(color=GRID, lw=.8)
     ax.set_axisbelow(True)
     ax.spines[['top', 'right']].set_visible(False)
-    ax.tick_params(labelsize=8.5, color=_GREY, labelcolor=_INK)
+    ax.tick_params(labelsize=8.5, color=GREY, labelcolor=INK)
 
 _NAMES = dict(rmsprop_tf="TensorFlow's RMSProp", adamw='AdamW')
 
@@ -153,18 +153,18 @@ def _told(found):
 def _panels(found, draw, text, ylabel, to, **share):
     "A row for each optimizer, a column for each pair, `text` below; `draw(ax, optimizer, network)` puts a network into a panel"
     optimizers = list(dict.fromkeys(o for o, _ in found))
-    lines = _lines(text, 8 * 72 - 24)
-    fig = _Picture(figsize=(8, 2.9 * len(optimizers) + (16 + 12.5 * len(lines)) / 72), facecolor='white', layout='constrained')
-    fig.supxlabel('\n'.join(lines), x=12 / 576, ha='left', size=9, color=_GREY, linespacing=1.25, parse_math=False)
+    lines = wrap_text(text, 8 * 72 - 24)
+    fig = Picture(figsize=(8, 2.9 * len(optimizers) + (16 + 12.5 * len(lines)) / 72), facecolor='white', layout='constrained')
+    fig.supxlabel('\n'.join(lines), x=12 / 576, ha='left', size=9, color=GREY, linespacing=1.25, parse_math=False)
     axs = fig.subplots(len(optimizers), 2, sharey=True, squeeze=False, **share)
     for row, o in zip(axs, optimizers):
         for ax, pair in zip(row, (small, large)):
             for m in pair: draw(ax, o, m)
             _panel(ax, _NAMES[o])
-            ax.legend(loc='upper right', frameon=False, fontsize=8.5, labelcolor=_INK, handlelength=3.4)
-        row[0].set_ylabel(ylabel, color=_INK)
+            ax.legend(loc='upper right', frameon=False, fontsize=8.5, labelcolor=INK, handlelength=3.4)
+        row[0].set_ylabel(ylabel, color=INK)
     axs[0, 0].set(ylim=(-4, 128), yticks=range(0, 101, 20)) # the legend stands above every error
-    if to: _write(fig, Path(to))
+    if to: write_picture(fig, Path(to))
     return fig
 
 # %% ../../nbs/3_results/05_rates.ipynb #59a5e1a5
@@ -176,15 +176,15 @@ def plot_rates(runs, # Folder of the records of a study
     found = read_study(runs)
     def draw(ax, optimizer, m):
         ends = {lr: _final(found, m, (o, lr), metric) for o, lr in found if o == optimizer}
-        ax.plot(list(ends), [np.median(e) for e in ends.values()], label=_label(m), **_look(m))
-        for lr, e in ends.items(): ax.plot([lr] * len(e), e, ls='', ms=4, color=_look(m)['color'], **_dot(m))
+        ax.plot(list(ends), [np.median(e) for e in ends.values()], label=network_label(m), **line_style(m))
+        for lr, e in ends.items(): ax.plot([lr] * len(e), e, ls='', ms=4, color=line_style(m)['color'], **marker_style(m))
         ax.set_xscale('log')
         ax.set_xticks(list(ends), [f'{lr:g}' for lr in ends])
         ax.minorticks_off()
-        ax.set_xlabel('Learning rate', color=_INK)
+        ax.set_xlabel('Learning rate', color=INK)
     told = _told(found).replace(', line the median, band the range', '')
     return _panels(found, draw, f'Error at the end against learning rate: every run a dot (filled: residual), the median a line. {told}',
-                   f'Error ({_top(metric)}) at the end, %', to)
+                   f'Error ({metric_label(metric)}) at the end, %', to)
 
 def plot_best(runs, # Folder of the records of a study
               metric='top1', # Or 'top5'
@@ -194,13 +194,13 @@ def plot_best(runs, # Folder of the records of a study
     found = read_study(runs)
     def draw(ax, optimizer, m):
         lr = best(found, m, optimizer, metric)
-        x, low, mid, high = _band([r for r in found[optimizer, lr] if r.meta['model'] == m], metric, 0)
-        ax.fill_between(x, low, high, color=_look(m)['color'], alpha=.16, lw=0)
-        ax.plot(x, mid, label=f'{_label(m)}, {lr:g}', **_look(m))
-        ax.set_xlabel('Epoch', color=_INK)
+        x, low, mid, high = seed_band([r for r in found[optimizer, lr] if r.meta['model'] == m], metric, 0)
+        ax.fill_between(x, low, high, color=line_style(m)['color'], alpha=.16, lw=0)
+        ax.plot(x, mid, label=f'{network_label(m)}, {lr:g}', **line_style(m))
+        ax.set_xlabel('Epoch', color=INK)
     drawn = {(o, lr): some for (o, lr), rs in found.items() if (some := [r for r in rs if best(found, r.meta['model'], o, metric) == lr])}
     return _panels(found, draw, f'Each network at the rate of its lowest median error at the end. {_told(drawn)}',
-                   f'Error ({_top(metric)}) %', to, sharex=True)
+                   f'Error ({metric_label(metric)}) %', to, sharex=True)
 
 # %% ../../nbs/3_results/05_rates.ipynb #9a71cc3e
 def write_rates(runs, # Folder of the records of a study

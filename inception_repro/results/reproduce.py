@@ -63,11 +63,11 @@ def _begin(told, threads):
 
 def _teller(key):
     "A callback that tells how far a run is"
-    from inception_repro.training.learner import Part
-    class Tell(Part):
+    from inception_repro.training.learner import TrainingCallback
+    class Tell(TrainingCallback):
         order = 70
         def after_batch(self):
-            c, last = self.count, self.learn.keep.record.last
+            c, last = self.count, self.learn.record_keeper.record.last
             if c.step % 5 == 0 or c.step == len(self.dls.train) * self.n_epoch:
                 _told.put((key, c.step, len(self.dls.train) * self.n_epoch, last and last['top1']))
     return Tell()
@@ -158,11 +158,11 @@ def _decode(recipe, kwargs, progress):
     load_data(recipe, kwargs['data'], progress=progress, **{k: v for k, v in kwargs.items() if k in ('cache', 'max_bytes')})
 
 def _train(todo, jobs, kwargs, progress):
-    from inception_repro.training.fit import _late
+    from inception_repro.training.fit import out_of_time
     if jobs == 1:
         for r in todo: _fit(r, progress=progress, **kwargs)
         return
-    if (kwargs['data'] or todo[0].dataset != 'fractals') and not _late(kwargs['until']): _decode(todo[0], kwargs, progress)
+    if (kwargs['data'] or todo[0].dataset != 'fractals') and not out_of_time(kwargs['until']): _decode(todo[0], kwargs, progress)
     with _Bars(todo) if progress else nullcontext() as bars: _side_by_side(todo, jobs, kwargs, bars)
 
 def train_all(todo, # `Recipe`s
@@ -177,13 +177,13 @@ def train_all(todo, # `Recipe`s
               **kwargs, # `cache`, …: see `load`
              ) -> list: # Paths of the records
     "Train networks, side by side on a CPU; the same call goes on where it was interrupted"
-    from inception_repro.training.fit import _device, _late, forget
-    device, todo = str(_device(device)), sorted(todo, key=lambda r: (r.seed, -macs(network_of(r))))
+    from inception_repro.training.fit import find_device, out_of_time, forget
+    device, todo = str(find_device(device)), sorted(todo, key=lambda r: (r.seed, -macs(network_of(r))))
     if jobs is not None and (not isinstance(jobs, int) or jobs < 1): raise ValueError(f'jobs is {jobs!r}; use a whole number of at least 1')
     jobs = min(jobs or (_cores() if device == 'cpu' else 1), len(todo))
     kwargs |= dict(out=str(runs), data=data, device=device, fresh=fresh, weights=weights and str(weights), until=until)
     paths = [run_path(runs, r.dataset, run_name(r), r.seed) for r in todo]
-    if fresh and not _late(until):
+    if fresh and not out_of_time(until):
         _decode(todo[0], kwargs, progress) # images that cannot be had delete nothing
         for p in paths: forget(p) # all at once: what goes on later is the command without it
     try: _train(todo, jobs, kwargs, progress)
@@ -264,10 +264,10 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
          **changes, # Other fields of `Recipe`
         ) -> list: # Of a dict each: model, epochs, images, steps, exaflops, compiled, batch, images_per_second, hours
     "What training would take, from a short timing on this machine"
-    from inception_repro.training.fit import _device
+    from inception_repro.training.fit import find_device
     for name, v, least in ('steps', steps, 1), ('bs', bs or 2, 2):
         if not isinstance(v, int) or v < least: raise ValueError(f'{name} is {v!r}; use a whole number of at least {least}')
-    device, rows = _device(device), []
+    device, rows = find_device(device), []
     todo = [(r, *_extent(r)) for r in recipes(preset, models=models, **changes)]
     if device.type == 'cpu': todo = [(replace(r, compile=False), *rest) for r, *rest in todo] # minutes, for seconds of timing
     for r, classes, n in todo:

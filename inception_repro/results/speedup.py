@@ -15,14 +15,15 @@ import numpy as np
 from ..architecture.cost import macs, params
 from ..architecture.networks import configure
 from .curves import (
-    _checked, _classes, _devices, _label, _missing, _of, _setting, _top, caption, figures, large, small)
+    comparable_runs, class_count, recorded_devices, network_label, missing_networks, runs_by_network, recipe_value, metric_label, caption, figures, large, small)
 from ..training.records import atomic_write
 
 # %% auto #0
-__all__ = ['fair', 'Speedup', 'speedup', 'Summary', 'summary', 'write_summary']
+__all__ = ['fair', 'time_to_reach', 'time_ratio', 'compare_curves', 'ratio_text', 'Speedup', 'speedup', 'median_range',
+           'network_row', 'table_cell', 'markdown_table', 'Summary', 'ordered_networks', 'summary', 'write_summary']
 
 # %% ../../nbs/3_results/03_speedup.ipynb #d82843f9
-def _reach(x, error, e):
+def time_to_reach(x, error, e):
     "Between which two times an error was first reached; the two are equal where evaluations tell"
     low = np.minimum.accumulate(error)
     if e >= low[0]: return 0., x[0]
@@ -31,20 +32,20 @@ def _reach(x, error, e):
     t = x[i - 1] + (x[i] - x[i - 1]) * (low[i - 1] - e) / (low[i - 1] - low[i])
     return t, t
 
-def _ratio(p, r, e):
+def time_ratio(p, r, e):
     "Between which two numbers the ratio of the times lies"
-    (a, b), (c, d) = _reach(*p, e), _reach(*r, e)
+    (a, b), (c, d) = time_to_reach(*p, e), time_to_reach(*r, e)
     return float(a / d), float(b / c) if c else inf
 
 # %% ../../nbs/3_results/03_speedup.ipynb #f65f7712
-def _compare(p, r):
+def compare_curves(p, r):
     "The median ratio over the errors that both reach, and those errors; a bound, and None, where there are none"
     top, bottom = min(p[1][0], r[1][0]), max(p[1].min(), r[1].min())
-    if top <= bottom: return _ratio(p, r, top), None
+    if top <= bottom: return time_ratio(p, r, top), None
     grid = bottom + (top - bottom) * (np.arange(200) + .5) / 200
-    return (float(np.median([_ratio(p, r, e)[0] for e in grid])),) * 2, (float(top), float(bottom))
+    return (float(np.median([time_ratio(p, r, e)[0] for e in grid])),) * 2, (float(top), float(bottom))
 
-def _times(lo, hi):
+def ratio_text(lo, hi):
     "An interval in words"
     if lo == hi: return f'{lo:.2f}'
     if hi == inf: return f'at least {lo:.2f}' if lo else 'unknown'
@@ -67,9 +68,9 @@ class Speedup:
 
     def __str__(self):
         unit = dict(epoch='epochs', seconds='seconds')[self.by]
-        text = f'{_label(self.pure)} needs {_times(*self.ratio)} times the {unit} of {_label(self.residual)}'
-        if self.pairs > 1: text += f' ({_times(*self.span)} over {self.pairs} pairs of seeds)'
-        if self.errors: text += ' at {} errors from {:.1f} % to {:.1f} %'.format(_top(self.metric), *self.errors)
+        text = f'{network_label(self.pure)} needs {ratio_text(*self.ratio)} times the {unit} of {network_label(self.residual)}'
+        if self.pairs > 1: text += f' ({ratio_text(*self.span)} over {self.pairs} pairs of seeds)'
+        if self.errors: text += ' at {} errors from {:.1f} % to {:.1f} %'.format(metric_label(self.metric), *self.errors)
         if self.apart and self.errors: text += f'; {self.apart} of the pairs have no error in common'
         return text + ', as their curves have no error in common' * (not self.errors)
 
@@ -90,46 +91,46 @@ def speedup(runs, # `Run`s, or the folder of their records
            ) -> Speedup: # Raises `ValueError` for a network without a record
     "At the same error, the pure network's epochs over the residual one's"
     if by not in ('epoch', 'seconds'): raise ValueError(f"by is {by!r}; one of epoch, seconds")
-    found = _of(_checked(runs, free), (pure, residual))
-    if by == 'seconds' and len(d := _devices(sum(found.values(), []))) > 1:
+    found = runs_by_network(comparable_runs(runs, free), (pure, residual))
+    if by == 'seconds' and len(d := recorded_devices(sum(found.values(), []))) > 1:
         raise ValueError(f"seconds on several devices do not compare: {', '.join(d)}; use by='epoch', or run on one")
     pairs = [(_curve(p, metric, by), _curve(r, metric, by)) for p, r in product(found[pure], found[residual])]
-    ratios, errors = zip(*(_compare(*o) for o in pairs))
+    ratios, errors = zip(*(compare_curves(*o) for o in pairs))
     both = [e for e in errors if e]
     span = min(a for a, _ in ratios), max(b for _, b in ratios)
     errors = (max(a for a, _ in both), min(b for _, b in both)) if both else None
-    at = {e: _over([_ratio(*o, e) for o in pairs]) for e in at}
+    at = {e: _over([time_ratio(*o, e) for o in pairs]) for e in at}
     return Speedup(pure, residual, metric, by, _over(ratios), span, errors, len(pairs), len(pairs) - len(both), at)
 
 # %% ../../nbs/3_results/03_speedup.ipynb #1c0f8c36
-def _mid(values):
+def median_range(values):
     "Median and range over seeds"
     return tuple(float(f(values)) for f in (np.median, np.min, np.max))
 
-def _row(model, runs):
+def network_row(model, runs):
     "What is said of one network"
-    width, px, classes = _setting(runs, 'width'), _setting(runs, 'px', 'size'), _classes(runs)
+    width, px, classes = recipe_value(runs, 'width'), recipe_value(runs, 'px', 'size'), class_count(runs)
     known = width and px and classes
-    arm = {k: v for k in ('scale', 'shortcut', 'addition', 'projection_norm') if (v := _setting(runs, k)) is not None}
+    arm = {k: v for k in ('scale', 'shortcut', 'addition', 'projection_norm') if (v := recipe_value(runs, k)) is not None}
     net = configure(model.split('+')[0], num_classes=classes, width=width, **arm) if known else None
     return dict(
-        network=_label(model), parameters=params(net, (px, px, 3)) if known else None,
+        network=network_label(model), parameters=params(net, (px, px, 3)) if known else None,
         gmacs=macs(net, (px, px, 3)) / 1e9 if known else None,
-        **{f'{k}_{name}': _mid([f(r[k]) for r in runs]) for k in ('top1', 'top5')
+        **{f'{k}_{name}': median_range([f(r[k]) for r in runs]) for k in ('top1', 'top5')
            for name, f in (('final', lambda e: e[-1]), ('best', np.min))},
         epochs=float(max(r['epoch'][-1] for r in runs)), seeds=[r.meta['seed'] for r in runs],
-        seconds_per_epoch=_mid([r['seconds'][-1] / r['epoch'][-1] for r in runs]), device=', '.join(_devices(runs)))
+        seconds_per_epoch=median_range([r['seconds'][-1] / r['epoch'][-1] for r in runs]), device=', '.join(recorded_devices(runs)))
 
 # %% ../../nbs/3_results/03_speedup.ipynb #bbd19579
-def _cell(v):
+def table_cell(v):
     "A value in a table"
     if isinstance(v, tuple): return f'{v[0]:.1f}' + (f' ({v[1]:.1f}–{v[2]:.1f})' if v[1] < v[2] else '')
     if isinstance(v, list): return ', '.join(map(str, v))
     return '–' if v is None else f'{v:,}' if isinstance(v, int) else f'{v:.3g}' if isinstance(v, float) else str(v)
 
-def _table(rows, heads):
+def markdown_table(rows, heads):
     "Markdown of dicts; `heads` has a heading for every key"
-    lines = [heads.values(), ['---'] * len(heads), *([_cell(r[k]) for k in heads] for r in rows)]
+    lines = [heads.values(), ['---'] * len(heads), *([table_cell(r[k]) for k in heads] for r in rows)]
     return '\n'.join(f"| {' | '.join(o)} |" for o in lines)
 
 # %% ../../nbs/3_results/03_speedup.ipynb #7590a241
@@ -139,9 +140,9 @@ _HEADS = dict(
     epochs='epochs', seeds='seeds', seconds_per_epoch='s/epoch', device='device')
 
 def _speed_row(s): # A `Speedup`
-    return {'pure': _label(s.pure), 'residual': _label(s.residual), 'error': _top(s.metric),
-            'in': dict(epoch='epochs').get(s.by, s.by), 'times': _times(*s.ratio), 'pairs of seeds': s.pairs,
-            'lowest and highest pair': '–' if s.pairs == 1 else _times(*s.span),
+    return {'pure': network_label(s.pure), 'residual': network_label(s.residual), 'error': metric_label(s.metric),
+            'in': dict(epoch='epochs').get(s.by, s.by), 'times': ratio_text(*s.ratio), 'pairs of seeds': s.pairs,
+            'lowest and highest pair': '–' if s.pairs == 1 else ratio_text(*s.span),
             'errors compared': '{:.1f}–{:.1f} %'.format(*s.errors) if s.errors else 'none'}
 
 @dataclass(frozen=True)
@@ -153,23 +154,23 @@ class Summary:
     note: str = '' # Of the seconds: what they are, or why they are left out
 
     def _repr_markdown_(self):
-        parts = [_table(self.rows, _HEADS)]
+        parts = [markdown_table(self.rows, _HEADS)]
         if faster := [_speed_row(s) for s in self.speedups]:
             what = ', or the seconds,' * any(s.by == 'seconds' for s in self.speedups)
             parts += [f'How many times the epochs{what} of the residual network the pure one needs for the '
-                      'same error, the median over pairs of seeds:', _table(faster, {k: k for k in faster[0]})]
+                      'same error, the median over pairs of seeds:', markdown_table(faster, {k: k for k in faster[0]})]
         return '\n\n'.join([*parts, *[self.note] * bool(self.note), self.caption]) + '\n'
 
 # %% ../../nbs/3_results/03_speedup.ipynb #e8f1f0b8
 fair = 'inception_v4', 'inception_resnet_v2.b10_20_10' # nearest in cost (§3.2)
 
-def _ordered(runs): return sorted({r.meta['model'] for r in runs}, key=lambda m: ((*small, *large, m).index(m), m))
+def ordered_networks(runs): return sorted({r.meta['model'] for r in runs}, key=lambda m: ((*small, *large, m).index(m), m))
 
 def _steps_only(runs): return {r.meta['time'].get('wall') is not None for r in runs} # older records count evaluations in
 
 def _untimed(runs, rows):
     "Why seconds do not compare; empty if they do"
-    if len(_devices(runs)) > 1: return 'Seconds are not compared: the runs were on several devices.'
+    if len(recorded_devices(runs)) > 1: return 'Seconds are not compared: the runs were on several devices.'
     if len(_steps_only(runs)) > 1: return 'Seconds are not compared: some records count those of evaluations in, and some do not.'
     worst = max((r['seconds_per_epoch'] for r in rows), key=lambda t: t[2] / t[1])
     if worst[2] > 1.25 * worst[1]: # seeds of a network do the same work (bound: ours)
@@ -188,11 +189,11 @@ def _timed(runs, rows):
 def summary(runs, # `Run`s, or the folder of their records
            ) -> Summary: # As markdown where it is shown or written
     "Errors, costs and speed-ups"
-    runs = _checked(runs)
-    rows = [_row(m, rs) for m, rs in _of(runs, _ordered(runs)).items()]
+    runs = comparable_runs(runs)
+    rows = [network_row(m, rs) for m, rs in runs_by_network(runs, ordered_networks(runs)).items()]
     note = _untimed(runs, rows)
     by = ['epoch'] if note else ['epoch', 'seconds']
-    pairs = [p for p in (small, large, fair) if not _missing(runs, p)]
+    pairs = [p for p in (small, large, fair) if not missing_networks(runs, p)]
     faster = [speedup(runs, *p, metric=k, by=b) for p, k, b in product(pairs, ('top1', 'top5'), by)]
     return Summary(rows, faster, caption(runs), note or _timed(runs, rows) * bool(faster))
 

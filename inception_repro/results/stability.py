@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from .experiment import read_results
-from .grid import DEAD, RATES, SCALES, death, fate, late
+from .grid import DEAD, RATES, SCALES, death_step, outcome, late_median
 from .pictures import (
-    _count, _even, _key, _killed, _scale, _some, _too_short, pick, plot_activity, plot_phase, plot_training, tally)
+    count_of, evenly_trained, width_and_seed, killed_networks, scale_label, require_results, too_short, pick, plot_activity, plot_phase, plot_training, tally)
 from ..training.records import atomic_write
 
 # %% auto #0
@@ -35,7 +35,7 @@ def _span(values, form='{:g}'):
     "From the least to the most"
     return ' to '.join(dict.fromkeys(form.format(v) for v in (min(values), max(values))))
 
-def _ill(rs): return [r for r in rs if fate(r) != 'survived']
+def _ill(rs): return [r for r in rs if outcome(r) != 'survived']
 def _share(rs): return 1 - len(_ill(rs)) / len(rs) if rs else 0.
 
 def _told(rs):
@@ -53,8 +53,8 @@ def _wide(results):
     "Networks that died: more than 1000 filters, unscaled, and whether narrower ones do"
     plain = pick(results, 'width')
     wide, narrow = ([r for r in plain if (r.trial.filters > 1000) == o] for o in (True, False))
-    dead = [r for r in wide if fate(r) == 'dead']
-    steps, many = sorted(map(death, dead)), 10_000
+    dead = [r for r in wide if outcome(r) == 'dead']
+    steps, many = sorted(map(death_step, dead)), 10_000
     most = max([np.nanmax(r['zeros']) for r in wide], default=0)
     when = f'{DEAD:.0%} zeros first at step {_span(steps)}; ' if dead else ''
     yield _verdict('if the number of filters exceeded 1000, the residual variants started to exhibit instabilities', wide,
@@ -72,8 +72,8 @@ def _longest(rs): return max((r.trial.steps for r in rs), default=0)
 # %% ../../nbs/3_results/06_stability.ipynb #980c8b0b
 def _tried(sentence, runs, killed):
     "A remedy that did not help in the paper, judged where the network dies without it"
-    there = [r for r in runs if _key(r) in killed]
-    short, rest = [r for r in there if _too_short(r, killed)], [r for r in runs if r not in there]
+    there = [r for r in runs if width_and_seed(r) in killed]
+    short, rest = [r for r in there if too_short(r, killed)], [r for r in runs if r not in there]
     fair = [r for r in there if r not in short]
     parts = {'': fair, 'too short to tell: ': short, 'elsewhere: ': rest}
     said = [name + _told(rs) for name, rs in parts.items() if rs]
@@ -86,7 +86,7 @@ def _lower(results):
 
 def _remedies(results):
     "What did not prevent it in the paper"
-    killed = _killed(results)
+    killed = killed_networks(results)
     yield _tried('This could not be prevented, neither by lowering the learning rate', _lower(results), killed)
     for where in 'sum', 'branch':
         yield _tried(f'nor by adding an extra batch-normalization to this layer (on the {where})',
@@ -98,10 +98,10 @@ def _remedies(results):
 # %% ../../nbs/3_results/06_stability.ipynb #787a3dc5
 def _scaling(results):
     "What scaling does"
-    every, killed = pick(results, 'width', 'scale'), _killed(results)
+    every, killed = pick(results, 'width', 'scale'), killed_networks(results)
     plain = [r for r in every if r.trial.scale == 1]
-    scaled = [r for r in every if r not in plain and _key(r) in set(map(_key, plain))]
-    there = [r for r in scaled if _key(r) in killed]
+    scaled = [r for r in every if r not in plain and width_and_seed(r) in set(map(width_and_seed, plain))]
+    there = [r for r in scaled if width_and_seed(r) in killed]
     lost, saved = len(_ill(scaled)) - len(_ill(there)), len(there) - len(_ill(there))
     yield _verdict('scaling down the residuals […] seemed to stabilize the training', scaled and plain + scaled,
                    saved > lost and _share(there) >= .5, lost > saved,
@@ -109,9 +109,9 @@ def _scaling(results):
     by = {s: rs for s in SCALES[1:] if (rs := [r for r in there if r.trial.scale == s])}
     yield _verdict('In general we picked some scaling factors between 0.1 and 0.3', scaled,
                    max(map(_share, by.values()), default=0) > .5, by,
-                   '; '.join(f'{_scale(s)}: {_told(rs)}' for s, rs in by.items()) or 'all survive unscaled')
+                   '; '.join(f'{scale_label(s)}: {_told(rs)}' for s, rs in by.items()) or 'all survive unscaled')
     others = [r for r in pick(results, 'width', 'warm', 'bn') if r.trial.warm or r.trial.bn] + _lower(results)
-    tried = [r for r in others if _key(r) in killed and not _too_short(r, killed)]
+    tried = [r for r in others if width_and_seed(r) in killed and not too_short(r, killed)]
     more, both = _share(there) - _share(tried), there and tried
     runs = there + tried if both else scaled + others
     yield _verdict('We found it much more reliable to just scale the residuals', scaled and others and runs,
@@ -120,19 +120,19 @@ def _scaling(results):
 
 def _harm(results):
     "Whether scaling costs accuracy where it is not needed; and clipping"
-    plain, scaled = ([r for r in _even(results) if (r.trial.scale == 1) == o] for o in (True, False))
+    plain, scaled = ([r for r in evenly_trained(results) if (r.trial.scale == 1) == o] for o in (True, False))
     runs = plain and scaled and plain + scaled
     a, b = ([r.evals[-1]['top1'] for r in rs if r.evals] for rs in (plain, scaled))
     spread, more = (max(np.ptp(a), np.ptp(b)), np.median(b) - np.median(a)) if a and b else (0, 0)
     learned = a and np.median(a) < _guessing(runs or results) - spread
     fair = min(len(plain), len(scaled)) > 1 and not _ill(plain) and learned
-    said = [f'{name} {np.median(o):.1f} % ({min(o):.1f}–{max(o):.1f}, {_count(o, "seed")}; {tally(rs)})'
+    said = [f'{name} {np.median(o):.1f} % ({min(o):.1f}–{max(o):.1f}, {count_of(o, "seed")}; {tally(rs)})'
             for name, o, rs in (('unscaled', a, plain), ('scaled', b, scaled)) if o]
     harmed = _ill(scaled) or more > spread
     yield _verdict('Even where the scaling was not strictly necessary, it never seemed to harm the final accuracy', runs,
                    fair and not harmed, fair and harmed, f"top-1 error at the end: {', '.join(said)}")
-    clip, killed = pick(results, 'width', clip=2.), _killed(results)
-    there = [r for r in clip if _key(r) in killed]
+    clip, killed = pick(results, 'width', clip=2.), killed_networks(results)
+    there = [r for r in clip if width_and_seed(r) in killed]
     yield _verdict('gradient clipping […] was found to be useful to stabilize the training (AAAI version)', there or clip,
                    _share(there) > .5, there and _share(there) < .5,
                    f"unscaled, clipped at 2: {_told(there) if there else f'none where the network needs it; {_told(clip)}'}")
@@ -156,9 +156,9 @@ def _pushed(results):
     ts = [r.trial for r in results]
     if not ts: return 'No run has a record.'
     deep = {s: [r for r in results if r.trial.deep and r.trial.scale == s] for s in SCALES}
-    more = ''.join(f'; 10/20/10 blocks, {_scale(s)}: {tally(rs)}' for s, rs in deep.items() if rs)
+    more = ''.join(f'; 10/20/10 blocks, {scale_label(s)}: {tally(rs)}' for s, rs in deep.items() if rs)
     r = results[0].meta['recipe']
-    return (f"{_count(ts, 'run')} of Inception-ResNet-v2 on {r['dataset']}, {r['classes']} classes, {r['px']}×{r['px']} pixels, "
+    return (f"{count_of(ts, 'run')} of Inception-ResNet-v2 on {r['dataset']}, {r['classes']} classes, {r['px']}×{r['px']} pixels, "
             f"batch {r['bs']}; guessing has a top-1 error of {_guessing(results):g} %. {_span([t.filters for t in ts])} filters, rates "
             f'{_span([t.lr for t in ts])}, up to {max(t.steps for t in ts)} steps{more}. Dead: at least {DEAD:.0%} exact zeros, in the '
             'median of the last quarter of the samples. Contradicted: by these runs, which are not the ones of the paper.')
@@ -182,7 +182,7 @@ def draw_stability(folder, # Records of one dataset, `figures/runs/stability/<da
                    say=print, # Called with the reason why a picture is left out
                   ) -> list: # Paths written
     "Every picture that has records, and the verdicts"
-    results, paths = _some(read_results(folder), str(folder)), []
+    results, paths = require_results(read_results(folder), str(folder)), []
     for name, picture in _pictures(results):
         try:
             for kind in 'svg', 'png':

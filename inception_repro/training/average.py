@@ -9,7 +9,7 @@ import torch
 from fastcore.basics import patch
 from torch.optim.swa_utils import AveragedModel
 
-from .flat import _kinds, _run, lay_flat
+from .flat import tensor_kinds, flat_run, lay_flat
 
 # %% auto #0
 __all__ = ['RunningAverage']
@@ -28,12 +28,12 @@ class RunningAverage(AveragedModel):
 
     def pairs(self, model):
         "The averaged tensors beside the network's: all that is a number, then the counters"
-        old, new = _kinds(self.module), _kinds(model)
+        old, new = tensor_kinds(self.module), tensor_kinds(model)
         if [[t.shape for t in ts] for ts in old] != [[t.shape for t in ts] for ts in new]:
             raise ValueError('the network is not shaped as the one averaged; make a RunningAverage of this one')
         res = []
         for ts in zip(old, new):
-            runs = [_run(t) for t in ts if t]
+            runs = [flat_run(t) for t in ts if t]
             res.append([[r] for r in runs] if runs and all(r is not None for r in runs) else ts)
         return [sum(o, []) for o in zip(*res[:3])], res[3]
 

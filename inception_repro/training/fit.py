@@ -15,19 +15,20 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 
-from ..data.folders import there
-from ..data.load import NAMES, Data, _root
+from ..data.folders import existing_folder
+from ..data.load import NAMES, Data, dataset_root
 from .activity import activity
 from .checkpoint import Checkpoints, locked, restore, run_state, seeded
-from .learner import Part, evaluate, learner, load_data
+from .learner import TrainingCallback, evaluate, learner, load_data
 from .recipe import Recipe, evaluation_steps, run_name
 from .records import Record, atomic_write, environment, read_run, run_path
 
 # %% auto #0
-__all__ = ['Watch', 'Keep', 'Bar', 'BlockActivity', 'OutOfTime', 'Limit', 'forget', 'fit']
+__all__ = ['Stopwatch', 'RecordKeeper', 'ProgressBar', 'BlockActivity', 'OutOfTime', 'out_of_time', 'TimeLimit', 'run_loop',
+           'find_device', 'forget', 'fit']
 
 # %% ../../nbs/2_training/05_fit.ipynb #a1b2c3d4
-class Watch(Part):
+class Stopwatch(TrainingCallback):
     "Seconds of training steps, from a batch's data to the running average"
     order = 49 # before `Keep`, which stops it
     def __init__(self, seconds=0., # Of the pieces before
@@ -51,7 +52,7 @@ class Watch(Part):
 # %% ../../nbs/2_training/05_fit.ipynb #b2c3d4e5
 @patch
 @contextmanager
-def stopped(self: Watch):
+def stopped(self: Stopwatch):
     "Read, and stand still"
     self.wait()
     self.spent += time.perf_counter() - self.since
@@ -63,7 +64,7 @@ def stopped(self: Watch):
 # %% ../../nbs/2_training/05_fit.ipynb #ebdb3fdf
 _LIGHT = 5_000_000 # parameters; a checkpoint, four floats for each, is then at most 80 MB
 
-class Keep(Part):
+class RecordKeeper(TrainingCallback):
     "Evaluations into the record, checkpoints beside it, and a stop where the loss is not finite"
     order = 50
     def __init__(self, recipe, # `Recipe`
@@ -83,7 +84,7 @@ class Keep(Part):
         c, point = self.count, self.count.step in self.points
         if point or c.step % 50 == 0 or c.total.device.type == 'cpu': self.check(c.total)
         if point:
-            with self.watch.stopped(): self.row()
+            with self.stopwatch.stopped(): self.row()
         due = time.monotonic() - self.saved >= self.save_every
         if due or point and (self.light or c.step == self.points[-1]): self.save()
 
@@ -101,31 +102,31 @@ class Keep(Part):
 
 # %% ../../nbs/2_training/05_fit.ipynb #6f378a0a
 @patch
-def row(self: Keep):
+def row(self: RecordKeeper):
     "Evaluate both sets of weights, and write that down"
     c, model = self.count, self.learn.model
     avg, raw = evaluate([self.average.net.module, model], self.dls.valid.seek(0), self.cast)
     model.train()
     for o in avg, raw: self.check(o['loss'])
     self.record.append(epoch=c.at, step=c.step, images=c.step * self.bs, lr=self.opt.hypers[0]['lr'],
-                       train_loss=float(c.total) / c.since, seconds=round(self.watch.seconds, 3),
+                       train_loss=float(c.total) / c.since, seconds=round(self.stopwatch.seconds, 3),
                        **avg, **{f'raw_{k}': v for k, v in raw.items()})
     c.since = 0
     c.total.zero_()
 
 @patch
-def save(self: Keep):
+def save(self: RecordKeeper):
     "Write a checkpoint"
-    with self.watch.stopped():
+    with self.stopwatch.stopped():
         self.check(self.count.total)
         began = time.monotonic()
-        times = dict(seconds=self.watch.seconds, wall=self.record.wall, memory=self.peak())
+        times = dict(seconds=self.stopwatch.seconds, wall=self.record.wall, memory=self.peak())
         self.checkpoints.save(self.count.step, run_state(self.learn) | times)
     self.saved, self.at = time.monotonic(), self.count.step
     self.cost = self.saved - began
 
 # %% ../../nbs/2_training/05_fit.ipynb #19c8ac4f
-class Bar(Part):
+class ProgressBar(TrainingCallback):
     "What is running, and how long it will take"
     order = 60
     def __init__(self, recipe, record):
@@ -156,7 +157,7 @@ class Bar(Part):
             print(f"{self.text()}, {self.record.wall:.0f} s", flush=True)
 
 # %% ../../nbs/2_training/05_fit.ipynb #588cdc43
-class BlockActivity(Part):
+class BlockActivity(TrainingCallback):
     "Gradient norm, branch-to-trunk ratio and spread of every block, at the first step and at every `every`-th after it"
     order = 48 # before the record's row, whose evaluation runs the network as well
     def __init__(self, path, every): self.path, self.every = Path(path).with_suffix('.activity.json'), every
@@ -181,9 +182,9 @@ class BlockActivity(Part):
 class OutOfTime(Exception):
     "A run has stopped at its time limit, and can go on"
 
-def _late(until): return until is not None and not time.time() < until # nan has no time, either
+def out_of_time(until): return until is not None and not time.time() < until # nan has no time, either
 
-class Limit(Part):
+class TimeLimit(TrainingCallback):
     "Stop at a time of day, resumably"
     order = 55
     def __init__(self, until, # As `time.time` counts
@@ -193,16 +194,16 @@ class Limit(Part):
 
     def after_batch(self):
         c = self.count
-        if not _late(self.until - self.keep.cost) or c.step == c.steps * self.n_epoch: return
-        if self.keep.at != c.step: self.keep.save()
-        raise OutOfTime(f'{self.keep.record.path}: the time is over; {self.way}')
+        if not out_of_time(self.until - self.record_keeper.cost) or c.step == c.steps * self.n_epoch: return
+        if self.record_keeper.at != c.step: self.record_keeper.save()
+        raise OutOfTime(f'{self.record_keeper.record.path}: the time is over; {self.way}')
 
 # %% ../../nbs/2_training/05_fit.ipynb #dc5bbceb
 def _plain(recipe):
     "A recipe as a record's `.json` has it"
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
 
-def _same(run, recipe, data=None):
+def _check_recipe(run, recipe, data=None):
     "The run, if it is one of this recipe and these data"
     old, new = {**_plain(Recipe()), **run.meta['recipe']}, _plain(recipe)
     if data: old, new = {**old, 'dataset_hash': run.meta['dataset_hash']}, {**new, 'dataset_hash': data.hash}
@@ -218,7 +219,7 @@ def _record(path, recipe, data, env, fresh, state):
         what = run_name(recipe), recipe.seed, recipe.dataset, data.hash, recipe
         counts = dict(classes=len(data.classes), train=len(data.train), valid=len(data.valid))
         return Record.create(path.parents[1], *what, env, overwrite=True, data=counts)
-    old = _same(read_run(path), recipe, data).meta['environment'].get('threads')
+    old = _check_recipe(read_run(path), recipe, data).meta['environment'].get('threads')
     if old != env['threads']:
         warnings.warn(f"{path} was begun with {old} threads and goes on with {env['threads']}: last digits may differ; "
                       f'torch.set_num_threads({old}) keeps them')
@@ -234,12 +235,12 @@ def _complete(record, due):
 # %% ../../nbs/2_training/05_fit.ipynb #89e79274
 def _folder(path): return path.parent/'checkpoints'/path.stem # of a record's checkpoints
 
-class _Way:
+class _ResumeHint:
     "How to go on with a run, in words"
     def __init__(self, path, fresh): self.path, self.fresh, self.begun = path, fresh, not path.exists()
     def __str__(self):
-        there = self.path.exists() and (self.begun or not self.fresh)
-        files = Checkpoints(_folder(self.path)).files() if there else ()
+        existing_folder = self.path.exists() and (self.begun or not self.fresh)
+        files = Checkpoints(_folder(self.path)).files() if existing_folder else ()
         without = ' without fresh=True' * (self.fresh and self.begun)
         return f'the same command{without} goes on from step {int(files[0].stem) if files else 0}'
 
@@ -252,7 +253,7 @@ def _explained(path, way):
         if e.errno != ENOSPC: raise
         raise OSError(ENOSPC, f'the disk is full; make room, and {way}', str(path)) from e
 
-def _loop(learn, epochs):
+def run_loop(learn, epochs):
     "fastai's loop, from where the run is"
     c = learn.count
     try:
@@ -263,7 +264,7 @@ def _loop(learn, epochs):
             if hasattr(learn, cb): getattr(learn, cb).close()
 
 # %% ../../nbs/2_training/05_fit.ipynb #02c9d56d
-def _device(device):
+def find_device(device):
     n = torch.cuda.device_count() if torch.cuda.is_available() else 0
     found = re.fullmatch(r'cpu|cuda(:(\d+))?', str(device or ('cuda' if n else 'cpu')))
     if not found: raise ValueError(f"unknown device '{device}'; one of cpu, cuda, cuda:N")
@@ -294,9 +295,9 @@ def _prepare(recipe, path, folder, data, device, fresh, save_every, env, workers
     if state: restore(learn, state)
     _complete(record, [s for s in evaluation_steps(recipe, learn.count.steps) if s <= learn.count.step])
     times = state or begin
-    learn.add_cb(Watch(times['seconds'], recipe.compile and device.type != 'cpu'))
-    learn.add_cb(Keep(recipe, record, kept, learn.count.steps, save_every, times.get('memory', 0)))
-    if progress: learn.add_cb(Bar(recipe, record))
+    learn.add_cb(Stopwatch(times['seconds'], recipe.compile and device.type != 'cpu'))
+    learn.add_cb(RecordKeeper(recipe, record, kept, learn.count.steps, save_every, times.get('memory', 0)))
+    if progress: learn.add_cb(ProgressBar(recipe, record))
     return learn, record
 
 # %% ../../nbs/2_training/05_fit.ipynb #6c223115
@@ -318,12 +319,12 @@ def fit(recipe, # `Recipe`
     "Train a network; the same call goes on with a run that was interrupted, and returns one that is finished at once"
     if not isinstance(workers, int) or workers < 0:
         raise ValueError(f'workers is {workers!r}; use a whole number, 0 to decode without more processes')
-    if data is not None and not isinstance(data, Data) and data not in NAMES: there(_root(data))
-    device, path = _device(device), run_path(out, recipe.dataset, run_name(recipe), recipe.seed)
-    folder, way = _folder(path), _Way(path, fresh)
+    if data is not None and not isinstance(data, Data) and data not in NAMES: existing_folder(dataset_root(data))
+    device, path = find_device(device), run_path(out, recipe.dataset, run_name(recipe), recipe.seed)
+    folder, way = _folder(path), _ResumeHint(path, fresh)
     def done():
         if fresh or not path.exists(): return
-        run = _same(read_run(path), recipe, data if isinstance(data, Data) else None)
+        run = _check_recipe(read_run(path), recipe, data if isinstance(data, Data) else None)
         return run if run.meta['finished'] else None
     if run := done():
         if folder.exists(): # left by a kill at the very end, if nobody is at work there
@@ -331,17 +332,17 @@ def fit(recipe, # `Recipe`
         if save_weights and not Path(save_weights).exists():
             warnings.warn(f'{path} is finished, and its weights were not kept; train again with fresh=True to have them')
         return run
-    if _late(until): raise OutOfTime(f'{path}: the time is over; {way}')
+    if out_of_time(until): raise OutOfTime(f'{path}: the time is over; {way}')
     with locked(folder), seeded(recipe.seed, device), _explained(path, way):
         if run := done(): return run # another process was just finishing it
         learn, record = _prepare(recipe, path, folder, data, device, fresh, save_every, env, workers, progress,
                                  **kwargs)
         way.begun = True
-        if until is not None: learn.add_cb(Limit(until, way))
+        if until is not None: learn.add_cb(TimeLimit(until, way))
         if activity_every: learn.add_cb(BlockActivity(path, activity_every))
-        _loop(learn.add_cbs(cbs), recipe.epochs)
+        run_loop(learn.add_cbs(cbs), recipe.epochs)
         if save_weights: _save_weights(learn.average.net.module, save_weights)
-        if peak := learn.keep.peak(): record.meta['environment']['peak_memory'] = peak
+        if peak := learn.record_keeper.peak(): record.meta['environment']['peak_memory'] = peak
         record.finish()
         Checkpoints(folder).clean(all=True)
     return read_run(path)

@@ -8,48 +8,48 @@ from __future__ import annotations
 import torch
 
 # %% auto #0
-__all__ = ['EDGE', 'lay_flat']
+__all__ = ['EDGE', 'all_vectors', 'flat_layout', 'flat_views', 'flat_run', 'decays', 'tensor_kinds', 'lay_flat']
 
 # %% ../../nbs/library/14_flat.ipynb #2987f78a
 EDGE = 16 # Weights start at multiples of so many elements, 64 bytes in float32 (ours)
 
-def _vectors(ts): return all(t.ndim == 1 for t in ts)
+def all_vectors(ts): return all(t.ndim == 1 for t in ts)
 
-def _layout(ts):
+def flat_layout(ts):
     "Where tensors start that are laid end to end, and where the last one ends"
-    at, edge = [0], 1 if _vectors(ts) else EDGE
+    at, edge = [0], 1 if all_vectors(ts) else EDGE
     for t in ts: at.append(at[-1] + -(-t.numel() // edge) * edge)
     return [*at[:-1], at[-2] + ts[-1].numel()]
 
-def _parts(flat, ts, at):
+def flat_views(flat, ts, at):
     "Parts of a vector, each laid out as one of the tensors"
     return [flat.as_strided(t.shape, torch.empty_like(t).stride(), flat.storage_offset() + o) for t, o in zip(ts, at)]
 
-def _run(ts):
+def flat_run(ts):
     "The vector in which tensors lie end to end, in this order, or None"
-    at, first = _layout(ts), ts[0].storage_offset()
+    at, first = flat_layout(ts), ts[0].storage_offset()
     same = all(t.untyped_storage().data_ptr() == ts[0].untyped_storage().data_ptr() for t in ts)
     if not same or [t.storage_offset() - first for t in ts] != at[:-1]: return
     if any(t.stride() != torch.empty_like(t).stride() for t in ts): return
     return ts[0].detach().as_strided((at[-1],), (1,), first)
 
 # %% ../../nbs/library/14_flat.ipynb #9a439fc9
-def _wide(p): return p.ndim > 1 # weights of convolutions and classifiers: the ones that decay
+def decays(p): return p.ndim > 1 # weights of convolutions and classifiers: the ones that decay
 
-def _kinds(net):
+def tensor_kinds(net):
     "A network's tensors: weights that decay, other parameters, statistics, counters"
     ps, bs = list(net.parameters()), list(net.buffers())
     part = lambda ts, f: ([t for t in ts if f(t)], [t for t in ts if not f(t)])
-    return *part(ps, _wide), *part(bs, torch.is_floating_point)
+    return *part(ps, decays), *part(bs, torch.is_floating_point)
 
 @torch.no_grad()
 def lay_flat(net, # Network, already on its device and in its memory format
             ): # The same network
     "Move a network's parameters, and its statistics, end to end into a vector each"
-    for ts in _kinds(net)[:3]:
+    for ts in tensor_kinds(net)[:3]:
         if len({(t.dtype, t.device) for t in ts}) != 1: continue
-        flat = torch.zeros(_layout(ts)[-1], dtype=ts[0].dtype, device=ts[0].device)
-        for t, part in zip(ts, _parts(flat, ts, _layout(ts))):
+        flat = torch.zeros(flat_layout(ts)[-1], dtype=ts[0].dtype, device=ts[0].device)
+        for t, part in zip(ts, flat_views(flat, ts, flat_layout(ts))):
             part.copy_(t)
             t.data = part
     return net

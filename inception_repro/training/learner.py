@@ -25,15 +25,16 @@ from .optim import RMSPropTF, clip_norm, stepped_decay
 from .recipe import network_of
 
 # %% auto #0
-__all__ = ['Part', 'Count', 'Schedule', 'Clip', 'Average', 'Cast', 'Replicas', 'load_data', 'learner', 'evaluate', 'profile_step']
+__all__ = ['TrainingCallback', 'Count', 'Schedule', 'Clip', 'Average', 'Cast', 'Replicas', 'load_data', 'learner', 'evaluate',
+           'profile_step']
 
 # %% ../../nbs/library/15_learner.ipynb #ce4fb19d
-class Part(Callback):
+class TrainingCallback(Callback):
     "A callback whose errors keep their own words"
     def __call__(self, name):
         if self.run: getcallable(self, name)()
 
-class Count(Part):
+class Count(TrainingCallback):
     "Where a run is: steps taken, and the loss since the last evaluation"
     order = -20
     def __init__(self, steps, device):
@@ -51,27 +52,27 @@ class Count(Part):
     def before_validate(self): raise CancelValidException # evaluations have times of their own
 
 # %% ../../nbs/library/15_learner.ipynb #4c725b32
-class Schedule(Part):
+class Schedule(TrainingCallback):
     "The learning rate of §4"
     def __init__(self, recipe): self.recipe = recipe
     def before_batch(self):
         r = self.recipe
         self.opt.set_hypers(lr=stepped_decay(self.count.at, r.lr, r.every, r.decay, r.compress))
 
-class Clip(Part):
+class Clip(TrainingCallback):
     "Clipping of the AAAI version"
     def __init__(self, norm): self.norm = norm
     def before_fit(self): self.params = list(self.learn.model.parameters())
     def before_step(self): clip_norm(self.params, self.norm)
 
-class Average(Part):
+class Average(TrainingCallback):
     "The running average of §4, in `net`"
     def __init__(self, net): self.net = net
     def before_fit(self): self.pairs = self.net.pairs(self.learn.model)
     def after_step(self): self.net.update_parameters(self.learn.model, self.pairs)
 
 # %% ../../nbs/library/15_learner.ipynb #c1c529a2
-class Cast(Part):
+class Cast(TrainingCallback):
     "Memory format and precision of the forward pass"
     def __init__(self, recipe, device):
         self.format = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -92,7 +93,7 @@ class Cast(Part):
         self.learn.pred = tuple(o.float() for o in self.pred) if isinstance(self.pred, tuple) else self.pred.float()
 
 # %% ../../nbs/library/15_learner.ipynb #07e45758
-class Replicas(Part):
+class Replicas(TrainingCallback):
     "A step in parts, each with batch statistics of its own"
     order = 10 # after `Cast` has opened
     def __init__(self, n): self.n = n
@@ -192,7 +193,7 @@ def evaluate(nets, # Networks; left in evaluation mode
     return [dict(loss=a, top1=100 * b, top5=100 * c) for a, b, c in sums.tolist()]
 
 # %% ../../nbs/library/15_learner.ipynb #81b90b25
-class _Clock(Part):
+class _Clock(TrainingCallback):
     "Seconds of the parts of a step"
     order = -100 # before all others, so that a mark ends what came before the event
     def __init__(self, todo): self.times, self.todo = [], todo # of whole steps
@@ -214,7 +215,7 @@ class _Clock(Part):
         if len(self.times) == self.todo: raise CancelFitException
         self.mark(None)
 
-class _DataIsThere(Part):
+class _DataIsThere(TrainingCallback):
     "The batch is in its memory format"
     order = 5 # after `Cast`, before `Replicas`
     def __init__(self, clock): self.clock = clock

@@ -14,7 +14,7 @@ from fastai.optimizer import Optimizer
 from fastcore.basics import patch
 from torch import nn
 
-from .flat import _layout, _parts, _run, _vectors, _wide, lay_flat
+from .flat import flat_layout, flat_views, flat_run, all_vectors, decays, lay_flat
 
 # %% auto #0
 __all__ = ['STRETCH', 'rmsprop_tf_step', 'RMSPropTF', 'stepped_decay', 'clip_norm']
@@ -85,13 +85,13 @@ STRETCH = 2**16 # Elements of a stretch on a CPU: a vector of 256 KiB, five of t
 class _Stretch:
     "Parameters whose state lies end to end"
     def __init__(self, ps, states, work): # `work`: two vectors to compute in, long enough
-        self.ps, self.states, self.p, self.at = ps, states, _run(ps), [p.data_ptr() for p in ps]
-        at, self.short = _layout(ps), _vectors(ps)
+        self.ps, self.states, self.p, self.at = ps, states, flat_run(ps), [p.data_ptr() for p in ps]
+        at, self.short = flat_layout(ps), all_vectors(ps)
         self.g, self.root = work[:, :at[-1]]
         if self.short: self.g = torch.zeros_like(self.g) # its own: filled before the others' steps
         self.sqr, self.buf = torch.ones_like(self.g), torch.zeros_like(self.g)
-        self.gs, self.bufs = _parts(self.g, ps, at), _parts(self.buf, ps, at)
-        for s, a, b in zip(states, _parts(self.sqr, ps, at), self.bufs):
+        self.gs, self.bufs = flat_views(self.g, ps, at), flat_views(self.buf, ps, at)
+        for s, a, b in zip(states, flat_views(self.sqr, ps, at), self.bufs):
             if 'sqr_avg' in s: a.copy_(s['sqr_avg']), b.copy_(s['grad_avg'])
             s.update(sqr_avg=a, grad_avg=b)
 
@@ -105,7 +105,7 @@ class _Stretch:
         flat = self.p is not None
         if not self.short: torch._foreach_copy_(self.gs, [p.grad for p in self.ps])
         if scale is not None: self.g.mul_(scale.to(self.g.device))
-        if wd and _wide(self.ps[0]) and self.states[0].get('do_wd', True):
+        if wd and decays(self.ps[0]) and self.states[0].get('do_wd', True):
             if flat: self.g.add_(self.p, alpha=wd)
             else: torch._foreach_add_(self.gs, self.ps, alpha=wd)
         self.sqr.mul_(sqr_mom).addcmul_(self.g, self.g, value=1 - sqr_mom)
@@ -127,15 +127,15 @@ def _stretches(self: RMSPropTF, group):
 @patch
 def _cut(self: RMSPropTF, ps):
     "Parameters in stretches: of one kind, those that decay first, and not too long for a CPU's cache"
-    kind = lambda p: (_wide(p), self.state[p].get('do_wd', True), p.dtype, p.device)
+    kind = lambda p: (decays(p), self.state[p].get('do_wd', True), p.dtype, p.device)
     parts, room = [], 0
-    for p in sorted(ps, key=_wide, reverse=True):
+    for p in sorted(ps, key=decays, reverse=True):
         fits = parts and kind(p) == kind(parts[-1][0])
         if not fits or p.device.type == 'cpu' and p.numel() > room: parts, room = [*parts, []], STRETCH
         parts[-1].append(p)
         room -= p.numel()
     where, most = lambda o: (o[0].dtype, o[0].device), defaultdict(int)
-    for o in parts: most[where(o)] = max(most[where(o)], _layout(o)[-1])
+    for o in parts: most[where(o)] = max(most[where(o)], flat_layout(o)[-1])
     work = {k: torch.zeros(2, n, dtype=k[0], device=k[1]) for k, n in most.items()}
     return [_Stretch(o, [self.state[p] for p in o], work[where(o)]) for o in parts]
 

@@ -14,8 +14,8 @@ import numpy as np
 from fastcore.basics import patch
 
 # %% auto #0
-__all__ = ['COLUMNS', 'FREE', 'atomic_write', 'run_path', 'processor', 'environment', 'Record', 'Run', 'read_run', 'check_run',
-           'read_runs', 'compare']
+__all__ = ['COLUMNS', 'FREE', 'atomic_write', 'run_path', 'processor', 'environment', 'Record', 'as_json', 'first_difference',
+           'Run', 'read_run', 'check_run', 'read_runs', 'compare']
 
 # %% ../../nbs/library/16_records.ipynb #aeeebd08
 def atomic_write(path, # File to write; its folder is made
@@ -176,11 +176,11 @@ def _tell_pieces(time, # The field of that name
         if steps: step, clock = p['step'] or 0, begun
 
 # %% ../../nbs/library/16_records.ipynb #0b95fa50
-def _plain(recipe):
+def as_json(recipe):
     "A recipe as JSON gives it back"
     return json.loads(json.dumps(asdict(recipe) if is_dataclass(recipe) else recipe, allow_nan=False))
 
-def _differ(a, b, names=('in the first', 'in the second'), shared=False):
+def first_difference(a, b, names=('in the first', 'in the second'), shared=False):
     "The first field in which two dicts differ, in words; empty if none. With `shared`, of the fields that both have"
     for k in a.keys() & b.keys() if shared else {**a, **b}:
         if a.get(k) != b.get(k): return f'{k} is {a.get(k)!r} {names[0]}, {b.get(k)!r} {names[1]}'
@@ -200,7 +200,7 @@ def create(cls: Record,
     if (path := run_path(root, dataset, model, seed)).exists() and not overwrite:
         raise FileExistsError(f'{path} exists; go on with Record.resume, or replace it with overwrite=True')
     rec = cls(path, dict(
-        model=model, seed=seed, dataset=dataset, dataset_hash=dataset_hash, data=data, recipe=_plain(recipe),
+        model=model, seed=seed, dataset=dataset, dataset_hash=dataset_hash, data=data, recipe=as_json(recipe),
         environment=env or environment(), finished=False,
         time=dict(started=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()), seconds=None,
                   images_per_second=None, wall=None, first=dict(step=0, clock=0.), resumed=[])))
@@ -251,7 +251,7 @@ def resume(cls: Record, path, # Table to go on with
           ) -> Record:
     "Reopen a record at a checkpoint"
     run = read_run(path)
-    if recipe is not None and (diff := _differ(run.meta['recipe'], _plain(recipe), ('in the record', 'now'))):
+    if recipe is not None and (diff := first_difference(run.meta['recipe'], as_json(recipe), ('in the record', 'now'))):
         raise ValueError(f'{path}: the recipe has changed, {diff}; go on with the one in the record')
     rows = [r for r in run.rows if step is None or r['step'] <= step]
     rec = cls(run.path, {**run.meta, 'finished': False}, rows[-1] if rows else None)
@@ -289,7 +289,7 @@ def read_runs(folder, # One dataset's records, such as `figures/runs/fractals`
     runs = [check_run(r) if r.meta['finished'] else r for r in runs if r.meta['finished'] or unfinished]
     own = [{k: v for k, v in r.meta['recipe'].items() if k not in FREE} for r in runs]
     for r, o in zip(runs, own):
-        if not mixed and (diff := _differ(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True)):
+        if not mixed and (diff := first_difference(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True)):
             raise ValueError(f'{folder}: recipes differ, {diff}; keep one recipe to a folder, or pass mixed=True')
     return runs
 
@@ -299,7 +299,7 @@ def compare(a, b, # Runs, or their paths
     "Compare two records, all but their times"
     a, b = (r if isinstance(r, Run) else read_run(r) for r in (a, b))
     known = lambda m: {**m, 'time': 0, 'data': 0, 'environment': {**m['environment'], 'peak_memory': 0}}
-    if diff := _differ(known(a.meta), known(b.meta)): return diff
+    if diff := first_difference(known(a.meta), known(b.meta)): return diff
     for i, (x, y) in enumerate(zip(a.rows, b.rows), 1):
-        if diff := _differ({**x, 'seconds': 0}, {**y, 'seconds': 0}): return f"row {i}, step {x['step']}: {diff}"
+        if diff := first_difference({**x, 'seconds': 0}, {**y, 'seconds': 0}): return f"row {i}, step {x['step']}: {diff}"
     return '' if len(a) == len(b) else f'{len(a)} rows in the first, {len(b)} in the second'
