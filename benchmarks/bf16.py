@@ -14,7 +14,8 @@ from inception_repro.evaluation.crops import crops_1
 from inception_repro.evaluation.evaluate import evaluation_images
 from inception_repro.evaluation.predict import averaged
 from inception_repro.rewrites.fast import fast
-from inception_repro.training.records import atomic_write, environment
+from inception_repro.support.files import atomic_write
+from inception_repro.training.records import environment
 
 OUT = Path(__file__).parent / 'records' / 'bf16.json'
 WAYS = {'as built': (lambda net: net, 'float32'), 'fast': (fast, 'float32'),

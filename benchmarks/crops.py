@@ -21,7 +21,8 @@ from inception_repro.architecture.networks import create_model
 from inception_repro.evaluation.crops import crops_144
 from inception_repro.evaluation.predict import predict
 from inception_repro.evaluation.validation import valid_images
-from inception_repro.training.records import atomic_write, environment
+from inception_repro.support.files import atomic_write
+from inception_repro.training.records import environment
 
 SIZE, OUT = 75, Path(__file__).parent / 'records' / 'crops.json'
 

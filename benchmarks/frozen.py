@@ -17,7 +17,8 @@ from inception_repro.benchmarking.race import race, table
 from inception_repro.rewrites.fast import FROZEN, frozen, keep_memory
 from inception_repro.rewrites.fold import fold_bn, fold_scale
 from inception_repro.rewrites.merge import merge_1x1
-from inception_repro.training.records import atomic_write, environment
+from inception_repro.support.files import atomic_write
+from inception_repro.training.records import environment
 
 OUT = Path(__file__).parent / 'records' / 'frozen.json'
 WAYS = {'folded': (fold_bn, fold_scale), 'folded, siblings merged': (fold_bn, fold_scale, merge_1x1),

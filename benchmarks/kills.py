@@ -17,7 +17,8 @@ import torch
 from inception_repro.training.fit import fit
 from inception_repro.training.learner import TrainingCallback
 from inception_repro.training.recipe import preset
-from inception_repro.training.records import atomic_write, compare, environment, read_run, run_path
+from inception_repro.support.files import atomic_write
+from inception_repro.training.records import compare, environment, read_run, run_path
 
 RECIPE = preset('demo', 'inception_resnet_v2', width=1/16, classes=4, per_class=64, valid_per_class=16, bs=16, epochs=16, evals=2)
 OUT = Path(__file__).parent / 'records' / 'kills.json'

@@ -32,7 +32,8 @@ from inception_repro.benchmarking.race import race
 from inception_repro.results.curves import GREY, GRID, INK, canvas
 from inception_repro.training.average import RunningAverage
 from inception_repro.training.optim import RMSPropTF
-from inception_repro.training.records import atomic_write, environment
+from inception_repro.support.files import atomic_write
+from inception_repro.training.records import environment
 
 BESIDE, STEP, REST, IDLE = 'optimizer and average', 'outside of operations', 'the rest', 'the GPU waits'
 OPERATIONS = {  # the first that is found in the name of an operation, or else in that of the one around it

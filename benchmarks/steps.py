@@ -17,7 +17,8 @@ from inception_repro.architecture.cost import params
 from inception_repro.results.reproduce import FOUR
 from inception_repro.training.learner import load_data, profile_step
 from inception_repro.training.recipe import PRESETS, network_of, preset
-from inception_repro.training.records import atomic_write, environment
+from inception_repro.support.files import atomic_write
+from inception_repro.training.records import environment
 
 RECORDS = Path(__file__).parent / 'records'
 BESIDE = 'data', 'optimizer', 'average'

@@ -4,7 +4,7 @@ from pathlib import Path
 from statistics import median
 
 from inception_repro.benchmarking.race import table
-from inception_repro.training.records import atomic_write
+from inception_repro.support.files import atomic_write
 
 RECORDS = Path(__file__).parent / 'records'
 

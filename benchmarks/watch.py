@@ -17,7 +17,8 @@ from inception_repro.benchmarking.bench import ours
 from inception_repro.benchmarking.race import race
 from inception_repro.training.activity import activity
 from inception_repro.training.recipe import network_of, preset
-from inception_repro.training.records import atomic_write, environment
+from inception_repro.support.files import atomic_write
+from inception_repro.training.records import environment
 
 OUT, MODEL, STEPS = Path(__file__).parent / 'records' / 'watch.json', 'inception_resnet_v2', 20
 

@@ -139,7 +139,7 @@ def test_shown_once_as_one_small_image(before):
     pytest.importorskip('ipykernel')
     nbformat, nbclient = pytest.importorskip('nbformat'), pytest.importorskip('nbclient')
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(
-        f'{before}\nfrom inception_repro.architecture.draw import draw\nfrom inception_repro.architecture.graph import figure_1\ndraw(figure_1)')])
+        f'{before}\nfrom inception_repro.architecture.draw import draw\nfrom inception_repro.architecture.residuals import figure_1\ndraw(figure_1)')])
     nbclient.NotebookClient(nb).execute()
     output, = nb.cells[0].outputs
     assert sorted(output.data) == ['image/png', 'text/plain']

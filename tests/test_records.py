@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inception_repro.training import records
-from inception_repro.training.records import COLUMNS, Record, atomic_write, compare, read_run, read_runs, run_path
+from inception_repro.support.files import atomic_write
+from inception_repro.training.records import COLUMNS, Record, compare, read_run, read_runs, run_path
 
 ENV = dict(commit=None, device='cpu', python='3', torch='2', fastai='2', inception_repro='0')
 WHAT = dict(model='inception_resnet_v2.released', seed=3, dataset='d', dataset_hash='00', recipe=dict(lr=.045), env=ENV)

@@ -5,7 +5,6 @@
 # %% ../../nbs/library/02_draw.ipynb #17ba25b7
 from __future__ import annotations
 
-import os
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -24,6 +23,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Curve
 from matplotlib.textpath import text_to_path
 from PIL import Image
+from ..support.files import atomic_write
 from .graph import Concat, Conv, Network, Pool, Residual, Seq, check_figure, shape
 
 # %% ../../nbs/library/02_draw.ipynb #e643d35b
@@ -198,13 +198,8 @@ def _bytes(fig, kind):
     return out.getvalue()
 
 def write_picture(fig, path):
-    "Write beside the target, then move into its place"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        tmp.write_bytes(_bytes(fig, path.suffix[1:].lower()))
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    "Write a figure to a file, whose suffix names the format"
+    atomic_write(path, _bytes(fig, path.suffix[1:].lower()))
 
 # %% ../../nbs/library/02_draw.ipynb #8d633a50
 def _bent(corners, r=5):

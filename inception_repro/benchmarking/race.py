@@ -13,7 +13,8 @@ from statistics import median
 
 import torch
 
-from ..training.records import atomic_write, environment
+from ..support.files import atomic_write
+from ..training.records import environment
 
 # %% auto #0
 __all__ = ['race', 'table', 'write_bench']

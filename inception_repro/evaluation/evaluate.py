@@ -15,7 +15,8 @@ from .scores import ensemble, errors
 from .tables import belongs, compare, tables, unread
 from .validation import Images, blacklisted, find_blacklist, valid_images
 from ..training.fit import find_device
-from ..training.records import atomic_write, environment
+from ..support.files import atomic_write
+from ..training.records import environment
 
 # %% auto #0
 __all__ = ['results', 'listing', 'evaluation_images', 'evaluate', 'show_tables']

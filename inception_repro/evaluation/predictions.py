@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..training.records import first_difference, atomic_write
+from ..support.files import atomic_write
+from ..training.records import first_difference
 
 # %% auto #0
 __all__ = ['Predictions', 'Store', 'load_predictions']

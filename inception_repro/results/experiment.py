@@ -16,7 +16,8 @@ import numpy as np
 from ..architecture.graph import shape
 from ..training.activity import MEASURES, activity
 from ..training.recipe import network_of, preset
-from ..training.records import as_json, atomic_write, environment
+from ..support.files import atomic_write
+from ..training.records import as_json, environment
 
 # %% auto #0
 __all__ = ['Trial', 'Result', 'read_results', 'read_result', 'run_trial']

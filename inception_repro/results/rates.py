@@ -17,7 +17,8 @@ from .curves import (
 from .reproduce import FOUR, recipes, train_all
 from .speedup import table_cell, median_range, markdown_table, ratio_text, speedup
 from ..training.recipe import preset
-from ..training.records import atomic_write, read_runs
+from ..support.files import atomic_write
+from ..training.records import read_runs
 
 # %% auto #0
 __all__ = ['RATES', 'DECAY', 'shorter', 'study', 'run_study', 'read_study', 'best', 'rates_table', 'plot_rates', 'plot_best',

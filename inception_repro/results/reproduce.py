@@ -20,7 +20,8 @@ from ..architecture.cost import macs, params
 from .curves import draw_figures
 from .speedup import write_summary
 from ..training.recipe import Recipe, network_of, preset as _preset, run_name
-from ..training.records import atomic_write, environment, read_run, run_path
+from ..support.files import atomic_write
+from ..training.records import environment, read_run, run_path
 
 # %% auto #0
 __all__ = ['FOUR', 'SIZES', 'recipes', 'train_all', 'reproduce', 'plan']

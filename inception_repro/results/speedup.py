@@ -16,7 +16,7 @@ from ..architecture.cost import macs, params
 from ..architecture.networks import configure
 from .curves import (
     comparable_runs, class_count, recorded_devices, network_label, missing_networks, runs_by_network, recipe_value, metric_label, caption, figures, large, small)
-from ..training.records import atomic_write
+from ..support.files import atomic_write
 
 # %% auto #0
 __all__ = ['fair', 'time_to_reach', 'time_ratio', 'compare_curves', 'ratio_text', 'Speedup', 'speedup', 'median_range',

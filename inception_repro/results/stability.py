@@ -15,7 +15,7 @@ from .experiment import read_results
 from .grid import DEAD, RATES, SCALES, death_step, outcome, late_median
 from .pictures import (
     count_of, evenly_trained, width_and_seed, killed_networks, scale_label, require_results, too_short, pick, plot_activity, plot_phase, plot_training, tally)
-from ..training.records import atomic_write
+from ..support.files import atomic_write
 
 # %% auto #0
 __all__ = ['SEEN', 'UNSEEN', 'AGAINST', 'NOT_RUN', 'Verdict', 'Verdicts', 'verdicts', 'draw_stability', 'main']

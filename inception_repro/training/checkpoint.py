@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .records import atomic_write
+from ..support.files import atomic_write
 
 # %% auto #0
 __all__ = ['seeded', 'run_state', 'restore', 'Checkpoints', 'locked']

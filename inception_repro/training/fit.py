@@ -21,7 +21,8 @@ from .activity import activity
 from .checkpoint import Checkpoints, locked, restore, run_state, seeded
 from .learner import TrainingCallback, evaluate, learner, load_data
 from .recipe import Recipe, evaluation_steps, run_name
-from .records import Record, atomic_write, environment, read_run, run_path
+from ..support.files import atomic_write
+from .records import Record, environment, read_run, run_path
 
 # %% auto #0
 __all__ = ['Stopwatch', 'RecordKeeper', 'ProgressBar', 'BlockActivity', 'OutOfTime', 'out_of_time', 'TimeLimit', 'run_loop',

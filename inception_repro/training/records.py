@@ -12,28 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
+from ..support.files import atomic_write
 
 # %% auto #0
-__all__ = ['COLUMNS', 'FREE', 'atomic_write', 'run_path', 'processor', 'environment', 'Record', 'as_json', 'first_difference',
-           'Run', 'read_run', 'check_run', 'read_runs', 'compare']
-
-# %% ../../nbs/library/16_records.ipynb #aeeebd08
-def atomic_write(path, # File to write; its folder is made
-                 data, # Text, bytes, or a function that writes to the binary file it is handed
-                ) -> Path: # The path written
-    "Write a whole file or nothing: after a kill or a full disk the old file is still there"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(tmp, 'wb') as f:
-            if callable(data): data(f)
-            else: f.write(data.encode() if isinstance(data, str) else data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
-    return path
+__all__ = ['COLUMNS', 'FREE', 'run_path', 'processor', 'environment', 'Record', 'as_json', 'first_difference', 'Run', 'read_run',
+           'check_run', 'read_runs', 'compare']
 
 # %% ../../nbs/library/16_records.ipynb #0dca8fc8
 COLUMNS = dict(epoch=float, step=int, images=int, lr=float, train_loss=float,
