@@ -29,7 +29,7 @@ from inception_repro.architecture.draw import write_picture
 from inception_repro.architecture.networks import configure
 from inception_repro.benchmarking import bench
 from inception_repro.benchmarking.race import race
-from inception_repro.results.curves import GREY, GRID, INK, canvas
+from inception_repro.results.plotting import GREY, GRID, INK, canvas
 from inception_repro.training.average import RunningAverage
 from inception_repro.training.optim import RMSPropTF
 from inception_repro.support.files import atomic_write

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from inception_repro.results.curves import Plot, caption, draw_figures, figures, large, plot_errors, small, table_2
+from inception_repro.results.curves import Plot, caption, draw_figures, figures, plot_errors, table_2
+from inception_repro.results.plotting import large, small
 from inception_repro.results.speedup import compare_curves, time_ratio, time_to_reach, speedup, summary, write_summary
 from inception_repro.training.records import COLUMNS, Record, Run, read_runs, run_path
 
@@ -166,7 +167,7 @@ def test_what_seconds_are():
 
 @pytest.mark.parametrize('change', [dict(width=.5), dict(lr=.01), dict(bs=64)])
 def test_one_recipe(change):
-    with pytest.raises(ValueError, match=f'{next(iter(change))} is .*draw them apart'):
+    with pytest.raises(ValueError, match=f'{next(iter(change))} is .*draw them in separate figures'):
         plot_errors([run(PURE, lambda t: 50), run(RESIDUAL, lambda t: 50, **change)])
 
 
@@ -185,7 +186,7 @@ def test_one_dataset():
 
 
 def test_missing_and_unfinished():
-    with pytest.raises(ValueError, match='no record of inception_v4, inception_v3; there are inception_resnet_v1'):
+    with pytest.raises(ValueError, match='no record of inception_v4, inception_v3; found inception_resnet_v1'):
         plot_errors([r for r in four() if 'resnet' in r.meta['model']], 26)
     with pytest.raises(ValueError, match='no record of inception_v3'): speedup([run(RESIDUAL, lambda t: 50)])
     runs = four()

@@ -12,15 +12,14 @@ import numpy as np
 from matplotlib import style
 from matplotlib.ticker import MaxNLocator
 
-from ..architecture.draw import Picture, text_width, write_picture
+from ..architecture.draw import write_picture
 from ..evaluation.tables import table_2
-from ..training.records import FREE, first_difference, check_run, read_runs
+from .plotting import (
+    canvas, chance_error, class_count, comparable_runs, draw_chance, draw_legend, label_level, large, line_style, marker_style, metric_label,
+    missing_networks, network_label, recipe_value, recorded_devices, runs_by_network, seed_band, seeds_text, small, style_axes)
 
 # %% auto #0
-__all__ = ['small', 'large', 'figures', 'INK', 'GREY', 'GRID', 'Plot', 'class_count', 'comparable_runs', 'missing_networks',
-           'runs_by_network', 'recipe_value', 'recorded_devices', 'network_label', 'metric_label', 'caption',
-           'line_style', 'marker_style', 'seed_band', 'wrap_text', 'canvas', 'chance_error', 'plot_errors',
-           'draw_figures']
+__all__ = ['figures', 'Plot', 'caption', 'plot_errors', 'draw_figures']
 
 # %% ../../nbs/3_results/02_curves.ipynb #d050958e
 @dataclass(frozen=True)
@@ -31,7 +30,6 @@ class Plot:
     text: str # The caption's first sentence
     controls: tuple = () # Names of runs that are drawn as thin lines where there are records: `inception_v4+shortcut0.2`
 
-small, large = ('inception_v3', 'inception_resnet_v1'), ('inception_v4', 'inception_resnet_v2') # pure, residual
 _small = 'inception_resnet_v1+no_blocks', 'inception_v3+shortcut0.2' # controls
 _large = 'inception_resnet_v2+no_blocks', 'inception_v4+shortcut0.2'
 _during = '{} error evolution during training of pure {} vs a residual {} of similar computational cost.'.format
@@ -47,74 +45,12 @@ figures = {
 # %% ../../nbs/3_results/02_curves.ipynb #be5f184e
 _IMAGENET = {f'{a}{b}' for a in ('imagenet', 'ilsvrc') for b in ('', '1k', '2012', '12', '1000', '2012clsloc')}
 
-def _data(runs): return runs[0].meta.get('data') or {} # counts of classes and images
-
-def class_count(runs):
-    "How many classes were trained on: counted, or else as the recipe has it; None where neither says"
-    return _data(runs).get('classes') or runs[0].meta['recipe'].get('classes')
-
 def _imagenet(runs):
     "Whether the data are ILSVRC 2012, all of it: a name alone tells nothing"
-    m, data = runs[0].meta, _data(runs)
+    m, data = runs[0].meta, runs[0].meta.get('data')
     name = ''.join(c for c in m['dataset'].lower() if c.isalnum())
     whole = data['train'] >= 1_200_000 if data else m['recipe'].get('per_class') is None
     return name in _IMAGENET and class_count(runs) == 1000 and whole
-
-# %% ../../nbs/3_results/02_curves.ipynb #28d30817
-def comparable_runs(runs, free=()):
-    "Runs, or the folder of their records, if they may be compared; `free` fields of the recipe may differ"
-    runs = read_runs(runs) if isinstance(runs, (str, Path)) else [check_run(r) for r in runs]
-    if not runs: raise ValueError('no runs; give a list of them, or the folder of their records')
-    data = lambda m: dict(dataset=m['dataset'], dataset_hash=m['dataset_hash'], **dict.fromkeys(FREE)) # these are free
-    own, seen = [{**r.meta['recipe'], **data(r.meta), **dict.fromkeys(free)} for r in runs], {}
-    for r, o in zip(runs, own):
-        if diff := first_difference(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True): # others are younger
-            raise ValueError(f'runs of one figure differ in more than network and seed: {diff}; draw them apart')
-        if (key := (r.meta['model'], r.meta['seed'])) in seen:
-            raise ValueError(f'{r.path}: {key[0]} with seed {key[1]} is there already, {seen[key]}; give it once')
-        seen[key] = r.path
-    return runs
-
-# %% ../../nbs/3_results/02_curves.ipynb #d7a3098b
-def missing_networks(runs, models): return [m for m in models if m not in {r.meta['model'] for r in runs}]
-
-def runs_by_network(runs, models):
-    "The runs of each network"
-    if lacks := missing_networks(runs, models):
-        there = ', '.join(sorted({r.meta['model'] for r in runs}))
-        raise ValueError(f"no record of {', '.join(lacks)}; there are {there}: train the missing, or leave it out")
-    return {m: [r for r in runs if r.meta['model'] == m] for m in dict.fromkeys(models)}
-
-# %% ../../nbs/3_results/02_curves.ipynb #1ede4ab1
-def recipe_value(runs, *names): # A field of the recipe, under the first of its names that is there; else None
-    return next((v for n in names if (v := runs[0].meta['recipe'].get(n)) is not None), None)
-
-def recorded_devices(runs):
-    "Every device that any of the runs was on, a resumed one included; of a CPU, how much of it"
-    envs = [e for r in runs for e in (r.meta, *r.meta['time'].get('resumed', ()))]
-    def name(device, threads=None, processor=None, **_):
-        own = [o for o in (processor, threads and f"{threads} thread{'s' * (threads > 1)}") if o]
-        return f"{device} ({', '.join(own)})" if own and 'cpu' in device else device
-    return sorted({name(**e['environment']) for e in envs})
-
-_ARMS = {'no_blocks': ', blocks removed', 'no_addition': ', no addition', 'projection_norm': ', normed projection',
-         'shortcut': ' with shortcuts × ', 'scale': ', scale '}
-
-def network_label(model):
-    "A network as the paper's legends have it, and what was changed in it"
-    name, *marks = model.split('+')
-    words = [next(w + m.removeprefix(k) for k, w in _ARMS.items() if m.startswith(k)) for m in marks]
-    return ''.join([name.replace('_', '-'), *words])
-
-def metric_label(metric): return metric.removeprefix('raw_').replace('top', 'top-') # the paper's axes
-
-def _seeds(runs):
-    "The seeds, network by network only where they differ"
-    by = {}
-    for r in runs: by.setdefault(r.meta['model'], []).append(r.meta['seed'])
-    words = {m: ('seed ' if len(s) == 1 else 'seeds ') + ', '.join(map(str, sorted(s))) for m, s in by.items()}
-    same = len(set(words.values())) == 1
-    return next(iter(words.values())) if same else '; '.join(f'{network_label(m)} {w}' for m, w in words.items())
 
 # %% ../../nbs/3_results/02_curves.ipynb #3c80a459
 def caption(runs, # `Run`s that may be compared, or the folder of their records
@@ -134,74 +70,14 @@ def caption(runs, # `Run`s that may be compared, or the folder of their records
         f'{classes} classes, ' * bool(classes) + (f'{px}×{px} pixels' if px else 'image size not recorded'),
         f"width {get('width')}, batch {get('bs', 'batch')}, {epochs:g} epoch{'s' * (epochs != 1)}",
         *[rate] * bool(lr and rate), 'averaged weights',
-        _seeds(runs) + ', line the median, band the range' * several, ', '.join(recorded_devices(runs))]) + '.'
-
-# %% ../../nbs/3_results/02_curves.ipynb #ee3c947e
-INK, GREY, GRID = '#1c1c1c', '#4a4a4a', '#e8e8e8'
-
-def line_style(model):
-    "Colour by pair, dashes by kind; a variant of a network has dots in its line, a control is thin"
-    name, _, control = model.partition('+')
-    plain, _, variant = name.partition('.')
-    colour, residual = '#0072B2' if plain in small else '#D55E00', 'resnet' in plain
-    if control: return dict(color=colour, lw=1., ls=(0, (1, 1.4)) if 'no_blocks' in control else (0, (5, 1.4, 1, 1.4)))
-    dashes = (9 if residual else 4, 1.6, *(1, 1.6) * bool(variant))
-    return dict(color=colour, lw=1.8, ls='-' if residual and not variant else (0, dashes))
-
-def marker_style(model):
-    "Filled for a residual network"
-    return dict(marker='o', mfc=line_style(model)['color'] if 'resnet' in model else 'white')
-
-def seed_band(runs, metric, start):
-    "Epochs, and the lowest, the median and the highest error of the seeds"
-    epochs = [r['epoch'].tolist() for r in runs]
-    for r, e in zip(runs, epochs):
-        if e != epochs[0]:
-            raise ValueError(f'{r.path} and {runs[0].path} were evaluated at different epochs; run them again alike')
-    errors, x = np.stack([r[metric] for r in runs]), np.array(epochs[0])
-    if not (keep := x >= start).any():
-        raise ValueError(f'start is {start}, and {runs[0].path} ends at epoch {x[-1]:g}; start earlier')
-    return x[keep], *(f(errors, axis=0)[keep] for f in (np.min, np.median, np.max))
-
-# %% ../../nbs/3_results/02_curves.ipynb #18681d21
-def wrap_text(text, room):
-    "Text broken at a width in points"
-    lines = ['']
-    for word in [w[i:i + 45] for w in text.split() for i in range(0, len(w), 45)]: # no word is wider than the picture
-        longer = f'{lines[-1]} {word}'.strip()
-        if not lines[-1] or text_width(longer) <= room: lines[-1] = longer
-        else: lines.append(word)
-    return lines
-
-def canvas(rows, # Of the legend
-            text, # Below
-            wide=460, left=50, right=44, high=250, # Points
-           ):
-    "A figure with a place for the curves, a legend above and a caption below"
-    lines = wrap_text(text, wide - 24)
-    bottom, top = 46 + 12.5 * len(lines), 12 + 15 * rows
-    tall = bottom + high + top
-    fig = Picture(figsize=(wide / 72, tall / 72), facecolor='white')
-    ax = fig.add_axes((left / wide, bottom / tall, (wide - left - right) / wide, high / tall))
-    text = '\n'.join(lines)
-    fig.text(12 / wide, 8 / tall, text, size=9, color=GREY, va='bottom', linespacing=1.25, parse_math=False)
-    return fig, ax
+        seeds_text(runs) + ', line the median, band the range' * several, ', '.join(recorded_devices(runs))]) + '.'
 
 # %% ../../nbs/3_results/02_curves.ipynb #3a1aa5ce
-def chance_error(runs, metric):
-    "Error of a guess, %; None where the number of classes is not known"
-    n = class_count(runs)
-    return n and 100 * max(0., 1 - int(metric[-1]) / n)
-
-def _axes(ax, ys, metric, log, chance):
-    "Limits from the data, light grid, labels as the paper's, the chance level where the axis reaches it"
+def _limits(ax, ys, log):
+    "Limits from the data; epochs from 0 if they start near it"
     low, high = min(map(np.min, ys)), max(map(np.max, ys))
     room = .04 * (high - low) or 1
     ax.set_ylim(max(low - room, 0), min(high + room, 100))
-    if chance and chance <= ax.get_ylim()[1]:
-        ax.axhline(chance, color=GREY, lw=.8, ls=(0, (1, 3)), zorder=1, label='_chance')
-        ax.annotate('chance', (1, chance), (4, 0), xycoords=('axes fraction', 'data'), textcoords='offset points', va='center',
-                    size=8, color=GREY)
     if log:
         ax.set_xscale('log')
         ax.xaxis.set_major_formatter('{x:g}')
@@ -209,14 +85,7 @@ def _axes(ax, ys, metric, log, chance):
         ax.xaxis.set_major_locator(MaxNLocator('auto', steps=[1, 2, 5, 10]))
         a, b = ax.dataLim.intervalx
         edge = .015 * (b - a) or .5
-        ax.set_xlim(0 if a < .15 * b else a - edge, b + edge) # from 0, if it starts near
-    ax.grid(color=GRID, lw=.8)
-    ax.set_axisbelow(True)
-    ax.spines[['top', 'right']].set_visible(False)
-    for s in ax.spines.values(): s.set_color(GREY)
-    ax.tick_params(labelsize=9, color=GREY, labelcolor=INK)
-    ax.set_xlabel('Epoch', color=INK)
-    ax.set_ylabel(f'Error ({metric_label(metric)}) %', color=INK)
+        ax.set_xlim(0 if a < .15 * b else a - edge, b + edge)
 
 # %% ../../nbs/3_results/02_curves.ipynb #42d2b739
 def _draw(found, plot, text, marks, start, log):
@@ -231,11 +100,11 @@ def _draw(found, plot, text, marks, start, log):
         ax.plot(x, mid, label=network_label(m), **look, **dots)
         ys += [low, high]
         if m in marks: ax.axhline(marks[m], alpha=.8, zorder=1, **look | dict(lw=.8))
-    _axes(ax, ys, plot.metric, log, chance_error(sum(found.values(), []), plot.metric))
-    if marks: ax.annotate('Table 2', (1, np.mean(ys[0])), (4, 0), xycoords=('axes fraction', 'data'),
-                          textcoords='offset points', va='center', size=8, color=GREY)
-    ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9, labelcolor=INK,
-              handlelength=3.4, borderaxespad=.3, borderpad=0, columnspacing=2.5)
+    _limits(ax, ys, log)
+    draw_chance(ax, chance_error(sum(found.values(), []), plot.metric))
+    style_axes(ax, 'Epoch', f'Error ({metric_label(plot.metric)}) %')
+    if marks: label_level(ax, np.mean(ys[0]), 'Table 2')
+    draw_legend(ax)
     return fig
 
 # %% ../../nbs/3_results/02_curves.ipynb #26de8d34

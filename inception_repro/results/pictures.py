@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import style
 
 from ..architecture.draw import write_picture
-from .curves import GREY, GRID, INK, canvas, recorded_devices
+from .plotting import GREY, GRID, INK, canvas, recorded_devices
 from .experiment import Trial
 from .grid import RATES, SCALES, outcome, late_median
 

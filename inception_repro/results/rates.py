@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ..architecture.draw import Picture, write_picture
-from .curves import (
-    GREY, GRID, INK, seed_band, marker_style, network_label, wrap_text, line_style, metric_label, caption, large, small)
+from .curves import caption
+from .plotting import (
+    GREY, GRID, INK, large, line_style, marker_style, metric_label, network_label, seed_band, small, wrap_text)
 from .reproduce import FOUR, recipes, train_all
 from .speedup import table_cell, median_range, markdown_table, ratio_text, speedup
 from ..training.recipe import preset

@@ -14,9 +14,11 @@ import numpy as np
 
 from ..architecture.cost import macs, params
 from ..architecture.networks import configure
-from .curves import (
-    comparable_runs, class_count, recorded_devices, network_label, missing_networks, runs_by_network, recipe_value, metric_label, caption, figures, large, small)
-from ..support.files import atomic_write
+from .curves import caption
+from inception_repro.results.plotting import (
+    class_count, comparable_runs, large, metric_label, missing_networks, network_label, recipe_value, recorded_devices,
+    runs_by_network, small)
+from ..training.records import atomic_write
 
 # %% auto #0
 __all__ = ['fair', 'time_to_reach', 'time_ratio', 'compare_curves', 'ratio_text', 'Speedup', 'speedup', 'median_range',
