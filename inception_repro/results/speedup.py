@@ -18,7 +18,7 @@ from .curves import caption
 from inception_repro.results.plotting import (
     class_count, comparable_runs, large, metric_label, missing_networks, network_label, recipe_value, recorded_devices,
     runs_by_network, small)
-from ..training.records import atomic_write
+from ..support.files import atomic_write
 
 # %% auto #0
 __all__ = ['fair', 'time_to_reach', 'time_ratio', 'compare_curves', 'ratio_text', 'Speedup', 'speedup', 'median_range',
