@@ -42,7 +42,7 @@ def _told(rs):
     "What became of runs, and how near they were to something else"
     errors = [r.evals[-1]['top1'] for r in rs if r.evals]
     wrong = f", top-1 error {_span(errors, '{:.0f}')} %" if errors else ''
-    return f"{tally(rs)} ({_span([late(r, 'zeros') for r in rs], '{:.1%}')} zeros{wrong})" if rs else tally(rs)
+    return f"{tally(rs)} ({_span([late_median(r, 'zeros') for r in rs], '{:.1%}')} zeros{wrong})" if rs else tally(rs)
 
 def _verdict(sentence, runs, seen, against, numbers):
     "One row; without a run it says so"
