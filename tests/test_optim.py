@@ -10,7 +10,9 @@ from torch import nn
 
 from inception_repro.training.average import RunningAverage
 from inception_repro.training.flat import lay_flat
-from inception_repro.training.optim import RMSPropTF, clip_norm, rmsprop_tf_step, stepped_decay
+from inception_repro.training.optim import RMSPropTF
+from inception_repro.training.rmsprop import rmsprop_tf_step
+from inception_repro.training.schedule import clip_norm, stepped_decay
 
 SHAPES = [(4, 3, 3, 3), (4,), (4,), (6, 4), (6,), ()]
 
@@ -195,7 +197,7 @@ def test_staircase(every, rate, compress):
 
 
 @pytest.mark.parametrize('n,batch', [(9600, 32), (1000, 30), (1281167, 640)])
-def test_staircase_ignores_the_batch(n, batch):
+def test_schedule_ignores_the_batch(n, batch):
     "The rate follows images seen, at any batch size"
     for seen in range(0, 12 * n, batch * 7): assert stepped_decay(seen / n) == .045 * .94**(seen // (2 * n))
 
@@ -272,22 +274,22 @@ def test_gpu_never_waits():
     assert all(v.device.type == 'cpu' for s in opts[0].state_dict()['state'] for v in s.values())
 
 
-@pytest.mark.parametrize('stretch', [1, 40, 120])
+@pytest.mark.parametrize('chunk', [1, 40, 120])
 @pytest.mark.parametrize('clip', [None, .5])
-def test_stretches(stretch, clip, monkeypatch):
-    "However the parameters are cut, laid end to end or not, each of them takes the same steps to the last bit"
+def test_chunks(chunk, clip, monkeypatch):
+    "The steps are the same to the last bit for every division into chunks, in flat memory or not"
     from inception_repro.training import optim
     want = params()
     run(RMSPropTF(want, wd=.01, clip=clip), want, RATES)
-    monkeypatch.setattr(optim, 'STRETCH', stretch)
-    cut, flat = params(), params()
+    monkeypatch.setattr(optim, 'CHUNK', chunk)
+    apart, flat = params(), params()
     net = nn.Module()
     for i, p in enumerate(flat): net.register_parameter(f'p{i}', p)
     lay_flat(net)
-    for ps in cut, flat:
+    for ps in apart, flat:
         opt = RMSPropTF(ps, wd=.01, clip=clip)
         run(opt, ps, RATES)
-        assert len(opt.cut[0][0]) > 1
+        assert len(opt.chunks[0][0]) > 1
         for a, b in zip(want, ps):
             if clip is None: assert torch.equal(a, b)
             else: torch.testing.assert_close(a, b)  # the norm is summed in another order

@@ -19,7 +19,7 @@ from .race import race
 from ..rewrites.fast import fast, frozen, keep_memory
 from ..rewrites.merge import merge_1x1
 from ..training.average import RunningAverage
-from ..training.flat import lay_flat
+from ..training.flat import lay_flat, tensor_pairs
 from ..training.optim import RMSPropTF
 
 # %% auto #0
@@ -86,7 +86,7 @@ def ours(net, x, y, bf16=False, merge=True, compiled=False):
     "A step as this package takes it"
     net = lay_flat((merge_1x1(net) if merge else net).to(memory_format=torch.channels_last))
     ema = RunningAverage(net)
-    pairs = ema.pairs(net)
+    pairs = tensor_pairs(ema.module, net)
     if compiled: net.compile()
     return learn(net, RMSPropTF(list(net.parameters()), clip=2.), lambda net: ema.update_parameters(net, pairs),
                  x.contiguous(memory_format=torch.channels_last), y, bf16)

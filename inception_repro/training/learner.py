@@ -20,9 +20,10 @@ from ..architecture.build import build
 from ..data.load import NAMES, Data, load
 from ..rewrites.merge import merge_1x1
 from .average import RunningAverage
-from .flat import lay_flat
-from .optim import RMSPropTF, clip_norm, stepped_decay
+from .flat import lay_flat, tensor_pairs
+from .optim import RMSPropTF
 from .recipe import network_of
+from .schedule import clip_norm, stepped_decay
 
 # %% auto #0
 __all__ = ['TrainingCallback', 'Count', 'Schedule', 'Clip', 'Average', 'Cast', 'Replicas', 'load_data', 'learner', 'evaluate',
@@ -68,7 +69,7 @@ class Clip(TrainingCallback):
 class Average(TrainingCallback):
     "The running average of §4, in `net`"
     def __init__(self, net): self.net = net
-    def before_fit(self): self.pairs = self.net.pairs(self.learn.model)
+    def before_fit(self): self.pairs = tensor_pairs(self.net.module, self.learn.model)
     def after_step(self): self.net.update_parameters(self.learn.model, self.pairs)
 
 # %% ../../nbs/library/15_learner.ipynb #c1c529a2
