@@ -37,15 +37,19 @@ def architecture():
         blocks as b, networks as m, reductions as r, residuals as f, scaling as p, stems as s)
     a35, b17, c8 = (lambda c: dict(size=(35, 35, c))), (lambda c: dict(size=(17, 17, c))), (lambda c: dict(size=(8, 8, c)))
     schema, on = dict(counts=False), dict(below='Previous Layer')
-    table = dict(title='k, l, m, n of Inception-v4 (Table 1)')
+    letters = dict(letters=r.table_1['inception_v4'], title='k, l, m and n are in Table 1')
+    stem = {'3x3 Conv (192 stride 2 V)': 'printed without stride', ('3x3 MaxPool (stride 2 V)', 2): 'printed without kernel'}
+    def noted(box, note): return dict(notes={box: note})
     return {
-        1: (f.figure_1, schema), 2: (f.figure_2, schema), 3: (s.stem_v4, {}), 4: (b.inception_a, a35(384)),
-        5: (b.inception_b, b17(1024)), 6: (b.inception_c, c8(1536)),
-        7: (r.reduction_a(**r.table_1['inception_v4']), a35(384) | table), 8: (r.reduction_b_v4, b17(1024)),
+        1: (f.figure_1, schema), 2: (f.figure_2, schema), 3: (s.stem_v4, dict(notes=stem)), 4: (b.inception_a, a35(384)),
+        5: (b.inception_b, b17(1024) | noted('7x1 Conv (256)', 'printed 1x7')), 6: (b.inception_c, c8(1536)),
+        7: (r.reduction_a(**r.table_1['inception_v4']), a35(384) | letters), 8: (r.reduction_b_v4, b17(1024)),
         9: (m.inception_v4, {}), 10: (b.resnet_a_r1, a35(256)), 11: (b.resnet_b_r1, b17(896)),
         12: (r.reduction_b_r1, b17(896) | on), 13: (b.resnet_c_r1, c8(1792)), 14: (s.stem_r1, {}),
-        15: (m.inception_resnet_v1, {}), 16: (b.resnet_a_r2, a35(384)), 17: (b.resnet_b_r2, b17(1152)),
-        18: (r.reduction_b_r2, b17(1152) | on), 19: (b.resnet_c_r2, c8(2144)), 20: (p.figure_20, b17(896) | schema)}
+        15: (m.inception_resnet_v1, {}), 16: (b.resnet_a_r2, a35(384)),
+        17: (b.resnet_b_r2, b17(1152) | noted('1x1 Conv (1152 Linear)', 'printed 1154, corrected to 1152')),
+        18: (r.reduction_b_r2, b17(1152) | on),
+        19: (b.resnet_c_r2, c8(2144) | noted('1x1 Conv (2144 Linear)', 'printed 2048, corrected to 2144')), 20: (p.figure_20, b17(896) | schema)}
 
 # %% ../nbs/library/42_cli.ipynb #a64105cb
 def _to_draw(name):
