@@ -39,7 +39,7 @@ def text_width(text):
     font = FontProperties(family='DejaVu Sans', size=_FONT)
     return 1.07 * max(text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split('\n'))
 
-# %% ../../nbs/library/02_draw.ipynb #f7483af0
+# %% ../../nbs/library/02_draw.ipynb #bcaadbc1
 @dataclass
 class _Words:
     "What the boxes of one picture say"
@@ -159,7 +159,7 @@ def _named(node):
     "Tint of a named box"
     return 'removed' if all(_variant(n) == 'removed' for n in getattr(node, 'nodes', None) or [node]) else 'named'
 
-# %% ../../nbs/library/02_draw.ipynb #e7c171b0
+# %% ../../nbs/library/02_draw.ipynb #ca1fe764
 def _part(node, size, words, depth, wrap=False, joint=True, top=False):
     "The part of the picture that a node becomes; without `joint`, a last concatenation stays open"
     name = '' if top else _name(node)
@@ -238,22 +238,11 @@ def _bytes(fig, kind):
         image.save(out := BytesIO(), 'png', optimize=True, dpi=(144, 144))
     return out.getvalue()
 
-<<<<<<< HEAD
-def write_picture(fig, path):
-    "Write a figure to a file, whose suffix names the format"
-    atomic_write(path, _bytes(fig, path.suffix[1:].lower()))
-=======
 def write_picture(fig, # A matplotlib figure
                   path, # `Path` that ends in .svg, .png or .pdf
                  ):
-    "Write a figure atomically: into a temporary file, which then replaces the target"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        tmp.write_bytes(_bytes(fig, path.suffix[1:].lower()))
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
->>>>>>> 22af524 (Drawing: notes on misprints, letters for filters, removed blocks dashed, fills that differ in lightness)
+    "Write a figure to a file atomically"
+    atomic_write(path, _bytes(fig, path.suffix[1:].lower()))
 
 # %% ../../nbs/library/02_draw.ipynb #8d633a50
 def _bent(corners, r=5):
