@@ -14,6 +14,7 @@ from statistics import median
 import torch
 
 from ..support.files import atomic_write
+from ..support.tables import markdown_table
 from ..training.records import environment
 
 # %% auto #0
@@ -135,16 +136,13 @@ def table(rows): # What `race` gave
     "Images a second, ratios and what else was measured"
     shown = {'memory': ('memory, MiB', lambda v: f'{v / 2**20:.0f}'), 'of_matrix_rate': ('of the matrix rate', '{:.1%}'.format),
              'logits': ('logits apart', '{:.1g}'.format), 'probability': ('probabilities apart', '{:.1g}'.format)}
-    cells = [['', 'images/s', 'ratio', 'lowest – highest', *(head for head, _ in shown.values())]]
+    heads, cells = ['', 'images/s', 'ratio', 'lowest – highest', *(head for head, _ in shown.values())], []
     for r in rows:
         if 'skipped' in r: cells.append([r['name'], '–', '–', f"left out: {r['skipped']}", *[''] * len(shown)])
         else: cells.append([r['name'], f"{r['images_per_second']:.4g}", f"{r['ratio']:.2f}", f"{r['low']:.2f} – {r['high']:.2f}",
                             *('' if r.get(k) in (None, '') else f(r[k]) for k, (_, f) in shown.items())])
-    used = [i for i in range(len(cells[0])) if i < 4 or any(row[i] for row in cells[1:])]
-    cells = [[row[i] for i in used] for row in cells]
-    wide = [max(len(row[i]) for row in cells) for i in range(len(used))]
-    cells.insert(1, ['-' * w for w in wide])
-    return '\n'.join('| ' + ' | '.join(c.ljust(w) for c, w in zip(row, wide)) + ' |' for row in cells)
+    used = [i for i in range(len(heads)) if i < 4 or any(row[i] for row in cells)]
+    return markdown_table([[row[i] for i in used] for row in cells], [heads[i] for i in used], pad=True)
 
 # %% ../../nbs/library/40_race.ipynb #5c07d8e4
 def write_bench(path, # JSON file

@@ -16,6 +16,7 @@ from .tables import belongs, compare, tables, unread
 from .validation import Images, blacklisted, find_blacklist, valid_images
 from ..training.fit import find_device
 from ..support.files import atomic_write
+from ..support.tables import text_table
 from ..training.records import environment
 
 # %% auto #0
@@ -40,12 +41,10 @@ def results(pred, # `Predictions`
 def listing(rows, # As `results` gives them
            ) -> str: # Lines for a terminal
     "Every result, with its interval of 95 %"
-    wide = max(len(r['name']) for r in rows)
-    lines = [f"{'network':{wide}}  {'crops':>5}  {'images':>22}  {'top-1 error, %':>22}  {'top-5 error, %':>22}"]
-    for r in rows:
-        a, b = (f"{r[k]:.2f} [{r[f'{k}_low']:.2f}, {r[f'{k}_high']:.2f}]" for k in ('top1', 'top5'))
-        lines.append(f"{r['name']:{wide}}  {r['crops']:>5}  {r['images']:>6} {r['split']:>15}  {a:>22}  {b:>22}")
-    return '\n'.join([*lines, *unread(rows)])
+    heads = dict(name='network', crops='crops', images='images', split='split', top1='top-1 error, %', top5='top-5 error, %')
+    interval = lambda r, k: f"{r[k]:.2f} [{r[f'{k}_low']:.2f}, {r[f'{k}_high']:.2f}]"
+    texts = [r | {k: interval(r, k) for k in ('top1', 'top5')} for r in rows]
+    return '\n'.join([text_table(texts, heads, '<>>>>>'), *unread(rows)])
 
 # %% ../../nbs/library/26_evaluate.ipynb #36ee1489
 def evaluation_images(data, todo, classes):

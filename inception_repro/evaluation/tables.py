@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ..architecture.public import public_weights
+from ..support.tables import markdown_table
 
 # %% auto #0
 __all__ = ['tables', 'table_2', 'Row', 'Table', 'way', 'belongs', 'unread', 'compare']
@@ -113,11 +114,6 @@ def compare(number, # 2, 3, 4 or 5
     split = table.split if any(r['split'] == table.split for r in found) else 'all'
     found = [r for r in found if r['split'] == split]
     head = ['network', 'crops', 'networks', 'paper top-1', 'top-5', 'ours top-1', 'top-5']
-    lines = [head, *_lines(number, found)]
-    wide = [max(len(line[i]) for line in lines) for i in range(7)]
-    pads = str.ljust, *[str.rjust] * 6
-    show = lambda cells: '| ' + ' | '.join(f(c, w) for f, c, w in zip(pads, cells, wide)) + ' |'
-    rule = '|' + '|'.join('-' * (w + 2) if i == 0 else '-' * (w + 1) + ':' for i, w in enumerate(wide)) + '|'
     released = sorted({m for r in found for m in r['models'] if m.endswith('.released')})
     notes = [f'\\* {r.printed}: {r.erratum}.' for r in table.rows if r.erratum]
     if found and split != table.split: notes.append('Ours are of all images: no blacklist names any of them.')
@@ -126,4 +122,4 @@ def compare(number, # 2, 3, 4 or 5
         if (images, classes) not in ((50_000, 1000), (48_238, 1000)):
             notes.append(f'Ours are of {images:,} images of {classes:,} classes ({data}), not of all of ImageNet.')
     title = f'Table {number}. {table.caption}, {table.split} images; errors in percent.'
-    return '\n\n'.join([title, '\n'.join([show(head), rule, *map(show, lines[1:])]), *notes])
+    return '\n\n'.join([title, markdown_table(_lines(number, found), head, '<>>>>>>', pad=True), *notes])

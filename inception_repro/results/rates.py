@@ -16,9 +16,10 @@ from .curves import caption
 from .plotting import (
     GREY, GRID, INK, large, line_style, marker_style, metric_label, network_label, seed_band, small, wrap_text)
 from .reproduce import FOUR, recipes, train_all
-from .speedup import table_cell, median_range, markdown_table, ratio_text, speedup
+from .speedup import median_range, ratio_text, speedup
 from ..training.recipe import preset
 from ..support.files import atomic_write
+from ..support.tables import markdown_table, table_cell
 from ..training.records import read_runs
 
 # %% auto #0

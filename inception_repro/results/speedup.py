@@ -19,10 +19,11 @@ from inception_repro.results.plotting import (
     class_count, comparable_runs, large, metric_label, missing_networks, network_label, recipe_value, recorded_devices,
     runs_by_network, small)
 from ..support.files import atomic_write
+from ..support.tables import markdown_table
 
 # %% auto #0
 __all__ = ['fair', 'time_to_reach', 'time_ratio', 'compare_curves', 'ratio_text', 'Speedup', 'speedup', 'median_range',
-           'network_row', 'table_cell', 'markdown_table', 'Summary', 'ordered_networks', 'summary', 'write_summary']
+           'network_row', 'Summary', 'ordered_networks', 'summary', 'write_summary']
 
 # %% ../../nbs/3_results/03_speedup.ipynb #d82843f9
 def time_to_reach(x, error, e):
@@ -122,18 +123,6 @@ def network_row(model, runs):
            for name, f in (('final', lambda e: e[-1]), ('best', np.min))},
         epochs=float(max(r['epoch'][-1] for r in runs)), seeds=[r.meta['seed'] for r in runs],
         seconds_per_epoch=median_range([r['seconds'][-1] / r['epoch'][-1] for r in runs]), device=', '.join(recorded_devices(runs)))
-
-# %% ../../nbs/3_results/03_speedup.ipynb #bbd19579
-def table_cell(v):
-    "A value in a table"
-    if isinstance(v, tuple): return f'{v[0]:.1f}' + (f' ({v[1]:.1f}–{v[2]:.1f})' if v[1] < v[2] else '')
-    if isinstance(v, list): return ', '.join(map(str, v))
-    return '–' if v is None else f'{v:,}' if isinstance(v, int) else f'{v:.3g}' if isinstance(v, float) else str(v)
-
-def markdown_table(rows, heads):
-    "Markdown of dicts; `heads` has a heading for every key"
-    lines = [heads.values(), ['---'] * len(heads), *([table_cell(r[k]) for k in heads] for r in rows)]
-    return '\n'.join(f"| {' | '.join(o)} |" for o in lines)
 
 # %% ../../nbs/3_results/03_speedup.ipynb #7590a241
 _HEADS = dict(

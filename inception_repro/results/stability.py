@@ -16,6 +16,7 @@ from .grid import DEAD, RATES, SCALES, death_step, outcome, late_median
 from .pictures import (
     count_of, evenly_trained, width_and_seed, killed_networks, scale_label, require_results, too_short, pick, plot_activity, plot_phase, plot_training, tally)
 from ..support.files import atomic_write
+from ..support.tables import markdown_table
 
 # %% auto #0
 __all__ = ['SEEN', 'UNSEEN', 'AGAINST', 'NOT_RUN', 'Verdict', 'Verdicts', 'verdicts', 'draw_stability', 'main']
@@ -147,9 +148,8 @@ class Verdicts:
     caption: str
 
     def _repr_markdown_(self):
-        lines = ['| §3.3 | verdict | what was seen | runs |', '| --- | --- | --- | --- |']
-        lines += [f'| {v.sentence} | **{v.verdict}** | {v.numbers} | {v.runs} |' for v in self.rows]
-        return '\n'.join(lines) + f'\n\n{self.caption}\n'
+        rows = [[v.sentence, f'**{v.verdict}**', v.numbers, v.runs] for v in self.rows]
+        return f"{markdown_table(rows, ['§3.3', 'verdict', 'what was seen', 'runs'])}\n\n{self.caption}\n"
 
 def _pushed(results):
     "How far everything was pushed"
