@@ -13,39 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from inception_repro._testing import synthetic_run as run, write_runs as write
 from inception_repro.results.curves import Plot, caption, draw_figures, figures, plot_errors, table_2
 from inception_repro.results.plotting import large, small
 from inception_repro.results.speedup import compare_curves, time_ratio, time_to_reach, speedup, summary, write_summary
-from inception_repro.training.records import COLUMNS, Record, Run, read_runs, run_path
+from inception_repro.training.records import read_runs
 
-RECIPE = dict(lr=.045, optimizer='rmsprop_tf', epochs=10, width=.25, px=75, classes=20, bs=32)
 PURE, RESIDUAL = small
-
-
-def run(model, error, seed=0, x=None, seconds=None, dataset='synthetic', device='cpu x86_64', root='runs', data=None, **recipe):
-    "A run that was never trained: `error` of the epoch gives both errors"
-    x = np.arange(1., 11) if x is None else np.asarray(x, float)
-    rows = [{**{k: kind(1) for k, kind in COLUMNS.items()}, 'step': i + 1, 'epoch': e, 'top1': float(y), 'top5': y / 2,
-             'raw_top1': float(y), 'raw_top5': y / 2, 'seconds': e * (seconds or 1)} for i, (e, y) in enumerate(zip(x, map(error, x)))]
-    meta = dict(model=model, seed=seed, dataset=dataset, dataset_hash='0', finished=True, time=dict(resumed=[]),
-                recipe={**RECIPE, 'model': model, 'seed': seed, **recipe}, environment=dict(device=device, threads=2),
-                **(dict(data=data) if data else {}))
-    return Run(run_path(root, dataset, model, seed), meta, rows)
 
 
 def four(seeds=1, **kw):
     rng = np.random.default_rng(0)
     return [run(m, lambda t, h=h: 20 + 70 * .5 ** (t / h) + seeds * rng.random(), s, **kw)
             for m, h in zip(large + small, (6, 3, 5, 2.5)) for s in range(seeds)]
-
-
-def write(root, runs):
-    for r in runs:
-        m = r.meta
-        rec = Record.create(root, m['model'], m['seed'], m['dataset'], m['dataset_hash'], m['recipe'], m['environment'])
-        for row in r.rows: rec.append(**row)
-        rec.finish()
-    return root / runs[0].meta['dataset']
 
 
 def text(fig): return fig.texts[0].get_text().replace('\n', ' ')
@@ -272,17 +252,17 @@ def test_part_of_imagenet_is_not_it():
 
 def test_table_2_beside_raw_errors():
     raw = plot_errors(four(dataset='imagenet', classes=1000), Plot(small, 'raw_top1', 'Raw.'))
-    assert len(raw.axes[0].lines) == 2 and 'weights as trained' in text(raw)
+    assert len(raw.axes[0].lines) == 2 and 'weights without averaging' in text(raw)
 
 
 def test_captions():
     fig = plot_errors(four(2), 21)
     for words in ['Synthetic records: no network was trained', 'Data: synthetic', "not the paper's ImageNet", '20 classes', '75×75 pixels',
-                  'width 0.25', 'batch 32', '10 epochs', 'rmsprop_tf at rate 0.045', 'seeds 0, 1', 'cpu x86_64 (2 threads)']:
+                  'width 0.25', 'batch 32', '10 epochs', 'rmsprop_tf at learning rate 0.045', 'seeds 0, 1', 'cpu x86_64 (2 threads)']:
         assert words in text(fig)
     real = plot_errors([replace(r, meta={**r.meta, 'dataset': 'folder'}) for r in four(2)], 21)
     assert 'Figure 21. Top-1 error evolution' in text(real) and 'Data: folder' in text(real)
-    assert 'rmsprop_tf at rate 0.045, decayed 4 times as fast' in caption(four(compress=4.))
+    assert 'rmsprop_tf at learning rate 0.045, decayed 4 times as fast' in caption(four(compress=4.))
     assert 'rate' not in caption(four(lr=None)) and 'width 1,' in caption(four(width=1.))
     uneven = [*four(), run(PURE, lambda t: 50, seed=7)]
     assert 'inception-v3 seeds 0, 7; inception-resnet-v1 seed 0' in text(plot_errors(uneven, 21))

@@ -15,8 +15,8 @@ from ..training.records import FREE, first_difference, check_run, read_runs
 # %% auto #0
 __all__ = ['INK', 'GREY', 'GRID', 'small', 'large', 'comparable_runs', 'missing_networks', 'runs_by_network', 'recipe_value',
            'class_count', 'chance_error', 'recorded_devices', 'network_label', 'metric_label', 'seeds_text',
-           'line_style', 'marker_style', 'seed_band', 'wrap_text', 'canvas', 'style_axes', 'label_level', 'draw_chance',
-           'draw_legend']
+           'line_style', 'marker_style', 'median_range', 'seed_band', 'wrap_text', 'canvas', 'style_axes',
+           'label_level', 'draw_chance', 'draw_legend']
 
 # %% ../../nbs/library/27_plotting.ipynb #28d30817
 def comparable_runs(runs, # `Run`s, or the folder of one dataset's records
@@ -48,7 +48,8 @@ def runs_by_network(runs, # `Run`s
     "Group runs by network"
     if missing := missing_networks(runs, models):
         found = ', '.join(sorted({r.meta['model'] for r in runs}))
-        raise ValueError(f"no record of {', '.join(missing)}; found {found}: train the missing networks, or leave them out")
+        raise ValueError(f"no record of {', '.join(missing)}; found {found}: "
+                         'train the missing networks, or leave them out')
     return {m: [r for r in runs if r.meta['model'] == m] for m in dict.fromkeys(models)}
 
 # %% ../../nbs/library/27_plotting.ipynb #1d25fe0b
@@ -117,6 +118,10 @@ def marker_style(model):
     return dict(marker='o', mfc=line_style(model)['color'] if 'resnet' in model else 'white')
 
 # %% ../../nbs/library/27_plotting.ipynb #fe296efb
+def median_range(values): # One value for each seed
+    "Median, lowest and highest over seeds"
+    return tuple(float(f(values)) for f in (np.median, np.min, np.max))
+
 def seed_band(runs, # `Run`s of one network
               metric, # 'top1', 'top5', 'raw_top1' or 'raw_top5'
               start=0, # First epoch
