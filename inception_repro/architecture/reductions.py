@@ -8,17 +8,11 @@ __all__ = ['table_1', 'reduction_b_v4', 'reduction_b_r1', 'reduction_b_r2', 'red
 # %% ../../nbs/1_figures/03_reductions.ipynb #32fcba12
 from .graph import Concat, concat, conv, maxpool
 
-# %% ../../nbs/1_figures/03_reductions.ipynb #da067bf9
-table_1 = {
-    'inception_v4':        dict(k=192, l=224, m=256, n=384),
-    'inception_resnet_v1': dict(k=192, l=192, m=256, n=384),
-    'inception_resnet_v2': dict(k=256, l=256, m=384, n=384)}
-
 # %% ../../nbs/1_figures/03_reductions.ipynb #6dff42ec
 def reduction_a(k, # Filters of the 1×1 convolution
-                l, # Filters of the 3×3 on top of it
-                m, # Filters of the 3×3 with stride 2 on top of that
-                n, # Filters of the 3×3 with stride 2 that stands alone
+                l, # Filters of the 3×3 convolution on top of it
+                m, # Filters of the 3×3 convolution with stride 2 on top of that
+                n, # Filters of the 3×3 convolution with stride 2 that has a branch of its own
                ) -> Concat:
     "Figure 7, with Table 1's letters"
     return concat(
@@ -26,6 +20,12 @@ def reduction_a(k, # Filters of the 1×1 convolution
         [conv(n, 3, stride=2, valid=True)],
         [conv(k), conv(l, 3), conv(m, 3, stride=2, valid=True)],
         name='Reduction-A')
+
+# %% ../../nbs/1_figures/03_reductions.ipynb #da067bf9
+table_1 = {
+    'inception_v4':        dict(k=192, l=224, m=256, n=384),
+    'inception_resnet_v1': dict(k=192, l=192, m=256, n=384),
+    'inception_resnet_v2': dict(k=256, l=256, m=384, n=384)}
 
 # %% ../../nbs/1_figures/03_reductions.ipynb #37882c9a
 reduction_b_v4 = concat(
