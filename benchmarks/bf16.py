@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-from inception_repro.evaluation.candidates import candidates
+from inception_repro.evaluation.evaluate import candidates, evaluation_images
 from inception_repro.evaluation.crops import crops_1
-from inception_repro.evaluation.evaluate import evaluation_images
 from inception_repro.evaluation.predict import averaged
 from inception_repro.rewrites.fast import fast
 from inception_repro.support.files import atomic_write

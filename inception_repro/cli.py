@@ -15,6 +15,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from .support.messages import shell_text
+
 # %% auto #0
 __all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'rates', 'evaluate', 'plan', 'bench',
            'main']
@@ -248,7 +250,8 @@ def evaluate(networks: Annotated[list[str], typer.Argument(help='Names with publ
              device: _Device = None,
              fresh: Annotated[bool, typer.Option(help='Begin again, whatever is there.')] = False):
     "Errors of networks and of their ensemble: single crop, 12 crops, 144. The same command goes on."
-    from inception_repro.evaluation.evaluate import evaluate as run, listing, show_tables
+    from inception_repro.evaluation.evaluate import evaluate as run
+    from inception_repro.evaluation.tables import listing, show_tables
     rows = run(networks, data, _numbers(crops, '--crops', '1,12,144', int), out, runs, blacklist, record, classes, device, interpolation=interpolation,
                average=average, bs=bs, precision=precision, fresh=fresh)
     print('\n\n'.join([listing(rows), *([show_tables(rows)] * table)]))
@@ -319,7 +322,7 @@ def main():
             warnings.showwarning = _warn
             app()
     except _Stopped as e: code, words = 130, str(e)
-    except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e: code, words = 1, str(e)
+    except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e: code, words = 1, shell_text(e)
     except Exception as e:
         if type(e).__name__ != 'OutOfTime': raise
         code, words = 75, str(e)

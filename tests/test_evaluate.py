@@ -23,14 +23,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from inception_repro.evaluation.candidates import Candidate, candidates
 from inception_repro.evaluation.crops import LONGEST, crops_1, crops_12, crops_144, resized, views
-from inception_repro.evaluation.evaluate import evaluate
+from inception_repro.evaluation.evaluate import Candidate, candidates, evaluate
 from inception_repro.evaluation.failures import (
     calibration, confusions, disagreements, plot_failures, show_images, top_losses)
 from inception_repro.evaluation.predict import predict
-from inception_repro.evaluation.predictions import Predictions, load_predictions
-from inception_repro.evaluation.scores import Errors, ensemble, errors, ranks
+from inception_repro.evaluation.predictions import Errors, Predictions, ensemble, errors, load_predictions, ranks
 from inception_repro.evaluation.validation import blacklisted, find_blacklist, valid_images
 from inception_repro.training.recipe import preset
 
@@ -391,7 +389,7 @@ def test_killed_at_random_nothing_is_counted_twice(tmp_path):
         p.wait()
         assert aim <= rows.stat().st_size < 8 * 120
         with open(rows, 'ab') as f: f.write(bytes(draw.randrange(30)))  # a torn row, as a crash may leave one
-        with pytest.raises(ValueError, match='of 120 images; the same evaluation goes on'): load_predictions(tmp_path / 'killed')
+        with pytest.raises(ValueError, match='of 120 images; run the same evaluation again'): load_predictions(tmp_path / 'killed')
     again = scope['run'](tmp_path / 'killed')
     assert rows.read_bytes() == (tmp_path / 'whole/probabilities.f16').read_bytes() and (again.p == whole.p).all()
     assert errors(again) == errors(whole)
@@ -476,14 +474,14 @@ def test_which_record_is_meant(weights, places, words, trained, tmp_path):
 
 
 @pytest.mark.parametrize('args, code, words', [
-    (['inception_v9'], 1, "'inception_v9' is no file or folder of weights, nor a network with public weights"),
-    (['inception_v3'], 1, 'give data, a folder with val/'),
+    (['inception_v9'], 1, "unknown network 'inception_v9'; did you mean 'inception_v3'? one of"),
+    (['inception_v3'], 1, 'a folder with val/'),
     (['inception_v3', '--data', 'fractals'], 1, 'inception_v3 has 1000 classes, the images 20; give images of the same classes'),
     (['weights', '--runs', 'runs', '--crops', 'ten'], 1, "--crops takes numbers, such as 1,12,144, not 'ten'"),
     (['weights', '--runs', 'runs', '--data', 'nowhere'], 1, "'nowhere'"),
-    (['weights', '--runs', 'runs', '--data', str(root)], 1, 'the networks learnt fractals, which'),
-    (['weights'], 1, 'no record of the weights is beside them, give the folder of the runs, --runs'),
-    (['inception_v4.released', '--data', 'fractals'], 1, 'or --classes, their names'),
+    (['weights', '--runs', 'runs', '--data', str(root)], 1, 'the networks were trained on fractals, not on'),
+    (['weights'], 1, 'the weights have no records beside them, give --runs, the folder of the records'),
+    (['inception_v4.released', '--data', 'fractals'], 1, 'give images of the same classes, or'),
     (['--crops', '1'], 2, "Missing argument"),
 ])
 def test_mistakes_are_one_line(shell, args, code, words):
@@ -495,9 +493,9 @@ def test_mistakes_are_one_line(shell, args, code, words):
 def test_every_way_of_a_table_is_a_command(tmp_path):
     "The commands that the tables name, with a folder that is not there, fail for that reason only"
     from inception_repro.cli import app
-    from inception_repro.evaluation.tables import tables, way
+    from inception_repro.evaluation.tables import row_command, tables
     from typer.testing import CliRunner
-    told = {c for t in tables.values() for r in t.rows if r.models for c in way(r).split('`')[1::2]}
+    told = {c for t in tables.values() for r in t.rows if r.models for c in row_command(r).split('`')[1::2]}
     assert len([c for c in told if ' train ' in c]) == 1 + 4 + 1 + 3  # seeds of the four networks
     for c in told:
         done = CliRunner().invoke(app, c.replace('IMAGENET', str(tmp_path / 'none')).split()[1:])
