@@ -197,7 +197,7 @@ def figures(runs: Annotated[Path, typer.Argument(help="Folder of one dataset's r
             out: Annotated[Path, typer.Option(help='Folder of the figures and the summary.')] = Path('figures')):
     "Draw Figures 21 to 26 and write the summary, from records."
     from inception_repro.results.curves import draw_figures
-    from inception_repro.results.speedup import write_summary
+    from inception_repro.results.summary import write_summary
     for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
 
 # %% ../nbs/library/42_cli.ipynb #9d2b7c31

@@ -1,5 +1,4 @@
-"""Curves and speed-ups on records whose answers are known. Not in a notebook: many odd records, and every artist measured."""
-import math
+"""Curves of synthetic records. Not in a notebook: many odd records, and every artist of a picture is measured."""
 import os
 import subprocess
 import sys
@@ -9,138 +8,25 @@ from itertools import combinations
 import matplotlib
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from inception_repro._testing import synthetic_run as run, write_runs as write
+from inception_repro._testing import four_runs as four, synthetic_run as run, write_runs as write
 from inception_repro.results.curves import Plot, caption, draw_figures, figures, plot_errors, table_2
 from inception_repro.results.plotting import large, small
-from inception_repro.results.speedup import compare_curves, time_ratio, time_to_reach, speedup, summary, write_summary
+from inception_repro.results.speedup import speedup
+from inception_repro.results.summary import summary, write_summary
 from inception_repro.training.records import read_runs
 
 PURE, RESIDUAL = small
-
-
-def four(seeds=1, **kw):
-    rng = np.random.default_rng(0)
-    return [run(m, lambda t, h=h: 20 + 70 * .5 ** (t / h) + seeds * rng.random(), s, **kw)
-            for m, h in zip(large + small, (6, 3, 5, 2.5)) for s in range(seeds)]
 
 
 def text(fig): return fig.texts[0].get_text().replace('\n', ' ')
 
 
 def test_imports_no_torch():
-    code = 'import sys, inception_repro.results.speedup; sys.exit(any(m in sys.modules for m in ("torch", "fastai", "matplotlib.pyplot")))'
+    heavy = 'torch', 'fastai', 'matplotlib.pyplot'
+    code = f'import sys, inception_repro.results.summary; sys.exit(any(m in sys.modules for m in {heavy}))'
     subprocess.run([sys.executable, '-c', code], check=True)
-
-
-# speed-up
-
-@pytest.mark.parametrize('k', [1, 1.5, 2, 3.7, .5])
-def test_straight_lines_give_the_very_ratio(k):
-    s = speedup([run(PURE, lambda t: 90 - 2 * t), run(RESIDUAL, lambda t: 90 - 2 * k * t)])
-    assert s.ratio == s.span == pytest.approx((k, k)) and s.apart == 0
-    assert s.errors == pytest.approx((90 - 2 * max(k, 1), 90 - 20 * min(k, 1)))
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.floats(.1, 5), min_size=12, max_size=12), st.floats(.2, 2.5))
-def test_any_curve_against_itself_in_slow_motion(drops, k):
-    "The same errors, each `k` times as late: the ratio is `k` at every error"
-    y = 95 - np.cumsum(drops)
-    x = np.arange(1., 13)
-    s = speedup([run(PURE, dict(zip(k * x, y)).get, x=k * x), run(RESIDUAL, dict(zip(x, y)).get, x=x)], at=[y[3], 99, 1])
-    assert s.ratio == pytest.approx((k, k)) and s.at[y[3]] == pytest.approx((k, k))
-    assert s.at[99] == s.at[1] == (0, math.inf)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=20), st.lists(st.floats(0, 100), min_size=1, max_size=20), st.floats(0, 100))
-def test_never_a_number_from_nothing(a, b, e):
-    "Where a time is unknown the ratio is a bound, the two directions agree, and nothing is nan"
-    p, r = ((np.arange(1., len(y) + 1), np.array(y)) for y in (a, b))
-    (lo, hi), (low, high) = time_ratio(p, r, e), time_ratio(r, p, e)
-    assert 0 <= lo <= hi and 0 <= low <= high
-    assert lo * high == pytest.approx(1) if lo and high < math.inf else lo == 0 and high == math.inf or lo > 0
-    known = all(t[0] == t[1] for t in (time_to_reach(*p, e), time_to_reach(*r, e)))
-    assert known == (lo == hi)
-    ratio, errors = compare_curves(p, r)
-    assert not np.isnan(ratio).any() and (errors is None or ratio[0] == ratio[1])
-
-
-def test_up_and_down():
-    "The first time the running minimum gets there"
-    x, y = np.arange(1., 6), np.array([90., 50, 70, 60, 40])
-    assert time_to_reach(x, y, 50) == (2, 2) and time_to_reach(x, y, 60) == (1.75, 1.75) and time_to_reach(x, y, 45) == (4.5, 4.5)
-
-
-def test_no_error_in_common():
-    s = speedup([run(PURE, lambda t: 95 - t), run(RESIDUAL, lambda t: 50 - t)])
-    assert s.ratio == (10, math.inf) and s.errors is None and s.apart == 1
-    assert str(s) == ('inception-v3 needs at least 10.00 times the epochs of inception-resnet-v1, as their curves have no '
-                      'error in common')
-    other = speedup([run(PURE, lambda t: 50 - t), run(RESIDUAL, lambda t: 95 - t)])
-    assert other.ratio == (0, .1) and 'at most 0.10' in str(other)
-    flat = speedup([run(PURE, lambda t: 90), run(RESIDUAL, lambda t: 90)])
-    assert flat.ratio == (0, math.inf) and 'unknown' in str(flat)
-
-
-def test_the_plateau_before_the_end_is_no_later_bound():
-    "Pure reaches the residual's first error early and stays there: the time it got there counts, not the end"
-    s = speedup([run(PURE, lambda t: max(90 - 10 * t, 60)), run(RESIDUAL, lambda t: 61 - t)])
-    assert s.ratio == (3, math.inf) and s.errors is None
-
-
-def test_an_untrained_evaluation_is_no_time():
-    "A row at epoch 0 says what an untrained network does, and divides by nothing"
-    x = np.arange(0., 11)
-    s = speedup([run(PURE, lambda t: 90 - t, x=x), run(RESIDUAL, lambda t: 90 - 2 * t, x=x)])
-    assert s.ratio == pytest.approx((2, 2))
-    with pytest.raises(ValueError, match='no evaluation after the start'):
-        speedup([run(PURE, lambda t: 90, x=[0]), run(RESIDUAL, lambda t: 80)])
-
-
-def test_seeds():
-    line = lambda k: lambda t: 90 - k * t
-    s = speedup([run(PURE, line(1), 0), run(PURE, line(2), 1), run(RESIDUAL, line(4), 0), run(RESIDUAL, line(6), 1)])
-    assert s.pairs == 4 and s.span == pytest.approx((2, 6)) and s.ratio == pytest.approx((3.5, 3.5))  # 4, 6, 2, 3
-    s = speedup([run(PURE, line(1), 0), run(PURE, lambda t: 95, 1), run(PURE, lambda t: 95, 2), run(RESIDUAL, line(4))])
-    assert (s.pairs, s.apart) == (3, 2) and s.ratio == (10, math.inf) and s.span == (pytest.approx(4), math.inf)
-    assert 'at least 10.00' in str(s) and '2 of the pairs have no error in common' in str(s)
-
-
-def test_seconds():
-    runs = [run(PURE, lambda t: 90 - t, seconds=3), run(RESIDUAL, lambda t: 90 - 2 * t, seconds=4)]
-    assert speedup(runs, by='seconds').ratio == pytest.approx((1.5, 1.5))
-    assert 'times the seconds' in str(speedup(runs, by='seconds'))
-    moved = run(PURE, lambda t: 90 - t, device='another')
-    with pytest.raises(ValueError, match=r'several devices do not compare: another, cpu x86_64 \(2 threads\)'):
-        speedup([moved, runs[1]], by='seconds')
-    for r, name in zip(runs, 'AB'): r.meta['environment']['processor'] = name
-    with pytest.raises(ValueError, match=r'cpu x86_64 \(A, 2 threads\), cpu x86_64 \(B, 2 threads\)'): speedup(runs, by='seconds')
-    for r in runs: del r.meta['environment']['processor']
-    runs[0].meta['time']['resumed'].append(dict(step=3, environment=dict(device='another')))
-    with pytest.raises(ValueError, match='several devices'): speedup(runs, by='seconds')
-    assert [s.by for s in summary(runs).speedups] == ['epoch', 'epoch'] and 'several devices' in summary(runs).note
-    crowded = [run(PURE, lambda t: 90 - t, i, seconds=3 + i) for i in range(2)] + [run(RESIDUAL, lambda t: 90 - 2 * t, seconds=4)]
-    assert [s.by for s in summary(crowded).speedups] == ['epoch', 'epoch'] and 'other work ran beside' in summary(crowded).note
-
-
-def test_what_seconds_are():
-    "Of one seed nobody knows how even they are; records that count differently do not compare"
-    assert summary(four(3)).note == 'Seconds count evaluations in.'
-    assert summary(four()).note.endswith(' One seed: how even the seconds are is not known.')
-    lopsided = summary([*four(), run(PURE, lambda t: 50, seed=7)]).note
-    assert lopsided.endswith(' One seed of inception-resnet-v1, inception-v4, inception-resnet-v2: how even their seconds are is not known.')
-    younger = four()
-    for r in younger: r.meta['time']['wall'] = 100.
-    assert summary(younger).note.startswith('Seconds are those of training steps. One seed')
-    del younger[0].meta['time']['wall']
-    mixed = summary(younger)
-    assert 'some records count those of evaluations in' in mixed.note and {s.by for s in mixed.speedups} == {'epoch'}
-    assert summary([run(PURE, lambda t: 50)]).note == ''
 
 
 # what may be compared
@@ -185,13 +71,15 @@ def artists(fig):
              for t in axis.get_ticklabels() if t.get_text() and a <= t.get_position()[axis is ax.yaxis] <= b]
     texts = [*fig.texts, *ax.texts, *ticks, ax.xaxis.label, ax.yaxis.label]
     return [(t.get_text(), t.get_window_extent(renderer).extents) for t in texts] + [
-        ('legend', ax.get_legend().get_window_extent(renderer).extents)], ax.get_window_extent(renderer).extents, fig.bbox.extents
+        ('legend', ax.get_legend().get_window_extent(renderer).extents)
+    ], ax.get_window_extent(renderer).extents, fig.bbox.extents
 
 
 @pytest.mark.parametrize('n', [21, 24, 25])
-@pytest.mark.parametrize('seeds,kw', [(1, {}), (3, {}), (2, dict(dataset='imagenet', classes=1000, width=1., px=299)),
-                                      (1, dict(dataset='a-dataset-with-quite-a-long-name-' * 4, device='A Very Long Device ' * 12)),
-                                      (1, dict(x=[.5, 1])), (1, dict(x=np.arange(20., 201, 20))), (2, dict(x=[5]))])
+@pytest.mark.parametrize('seeds,kw', [
+    (1, {}), (3, {}), (2, dict(dataset='imagenet', classes=1000, width=1., px=299)),
+    (1, dict(dataset='a-dataset-with-quite-a-long-name-' * 4, device='A Very Long Device ' * 12)),
+    (1, dict(x=[.5, 1])), (1, dict(x=np.arange(20., 201, 20))), (2, dict(x=[5]))])
 def test_nothing_overlaps_or_is_cut_off(n, seeds, kw):
     things, axes, canvas = artists(plot_errors(four(seeds, **kw), n))
     for (_, a), (_, b) in combinations([*things, ('axes', axes)], 2):
@@ -227,8 +115,10 @@ WHOLE = dict(classes=1000, train=1_281_167, valid=50_000)
 
 
 @pytest.mark.parametrize('dataset, classes, data, imagenet', [
-    ('imagenet', 1000, None, True), ('ImageNet-1k', 1000, None, True), ('imagenet', None, None, False), ('imagenet', 100, None, False),
-    ('imagenet', 1000, WHOLE, True), ('ILSVRC2012', None, WHOLE, True), ('imagenet', None, WHOLE | dict(classes=3), False),
+    ('imagenet', 1000, None, True), ('ImageNet-1k', 1000, None, True), ('imagenet', None, None, False),
+    ('imagenet', 100, None, False),
+    ('imagenet', 1000, WHOLE, True), ('ILSVRC2012', None, WHOLE, True),
+    ('imagenet', None, WHOLE | dict(classes=3), False),
     ('imagenet', None, WHOLE | dict(train=500_000), False), ('imagenet', 1000, WHOLE | dict(train=10_000), False),
     ('tiny-imagenet-200', None, None, False), ('imagenette', None, None, False), ('imagenet-v2', 1000, WHOLE, False),
     ('photos', None, WHOLE, False), ('fractals', 1000, None, False)])
@@ -257,8 +147,9 @@ def test_table_2_beside_raw_errors():
 
 def test_captions():
     fig = plot_errors(four(2), 21)
-    for words in ['Synthetic records: no network was trained', 'Data: synthetic', "not the paper's ImageNet", '20 classes', '75×75 pixels',
-                  'width 0.25', 'batch 32', '10 epochs', 'rmsprop_tf at learning rate 0.045', 'seeds 0, 1', 'cpu x86_64 (2 threads)']:
+    for words in ['Synthetic records: no network was trained', 'Data: synthetic', "not the paper's ImageNet",
+                  '20 classes', '75×75 pixels', 'width 0.25', 'batch 32', '10 epochs', 'rmsprop_tf at learning rate 0.045',
+                  'seeds 0, 1', 'cpu x86_64 (2 threads)']:
         assert words in text(fig)
     real = plot_errors([replace(r, meta={**r.meta, 'dataset': 'folder'}) for r in four(2)], 21)
     assert 'Figure 21. Top-1 error evolution' in text(real) and 'Data: folder' in text(real)
@@ -272,7 +163,8 @@ def test_captions():
 @pytest.mark.parametrize('kind', ['svg', 'png', 'pdf'])
 def test_same_bytes_whatever_the_style(tmp_path, kind):
     plot_errors(four(2), 25, to=tmp_path / f'a.{kind}')
-    mine = {'savefig.bbox': 'tight', 'text.color': 'red', 'font.size': 30, 'axes.facecolor': 'black', 'lines.linewidth': 9}
+    mine = {'savefig.bbox': 'tight', 'text.color': 'red', 'font.size': 30, 'axes.facecolor': 'black',
+            'lines.linewidth': 9}
     with matplotlib.rc_context(mine): plot_errors(four(2), 25, to=str(tmp_path / f'b.{kind}'))
     a, b = sorted(tmp_path.iterdir())
     assert a.read_bytes() == b.read_bytes() and a.stat().st_size < 150_000
@@ -288,27 +180,7 @@ def test_a_folder_of_records(tmp_path):
     before = [p.read_bytes() for p in paths]
     assert [p.read_bytes() for p in draw_figures(str(runs), tmp_path / 'out', say=said.append)] == before
     out = write_summary(runs, tmp_path / 'out' / 'summary.md').read_text('utf-8')
-    assert '| inception-v4 | inception-resnet-v2 | top-1 | epochs | 1.00 |' in out and out == write_summary(runs, tmp_path / 's.md').read_text('utf-8')
+    assert '| inception-v4 | inception-resnet-v2 | top-1 | epochs | 1.00 |' in out
+    assert out == write_summary(runs, tmp_path / 's.md').read_text('utf-8')
     with pytest.raises(FileNotFoundError, match='holds no records'): draw_figures(tmp_path / 'none', tmp_path / 'out')
     assert len(read_runs(runs)) == 2
-
-
-def test_summary():
-    s = summary(four(3))
-    assert [r['network'] for r in s.rows] == [m.replace('_', '-') for m in small + large]
-    row = s.rows[0]
-    errors = [r['top1'] for r in four(3) if r.meta['model'] == PURE]
-    assert row['top1_final'] == (np.median([e[-1] for e in errors]), min(e[-1] for e in errors), max(e[-1] for e in errors))
-    assert row['top1_best'][1] == np.min(errors) and row['seeds'] == [0, 1, 2] and row['seconds_per_epoch'] == (1, 1, 1)
-    assert len(s.speedups) == 8
-    full = summary(four(dataset='imagenet', classes=1000, width=1., px=299)).rows
-    assert [r['parameters'] for r in full] == [23_834_568, 22_756_328, 42_679_816, 32_433_928]
-    assert [round(r['gmacs'], 2) for r in full] == [5.71, 6.21, 12.25, 9.26]
-    unknown = summary(four(dataset='folder', classes=None))
-    assert {r['parameters'] for r in unknown.rows} == {None} and '| – | – |' in unknown._repr_markdown_()
-    for name in 'folder', 'imagenet':
-        ten = summary(four(dataset=name, classes=None, width=1., px=299, data=dict(classes=10, train=9469, valid=3925)))
-        assert [r['parameters'] for r in ten.rows][:2] == [23_834_568 - 990 * 2049, 22_756_328 - 990 * 1793]
-        assert '10 classes' in ten.caption
-    one = summary([run('inception_resnet_v2.b10_20_10', lambda t: 50)])
-    assert one.speedups == [] and 'How many' not in one._repr_markdown_()

@@ -121,8 +121,9 @@ def test_figures_are_values():
 
 @pytest.mark.parametrize('module', ['architecture.graph', 'architecture.draw', 'architecture.cost',
                                     'architecture.stems', 'architecture.blocks', 'architecture.reductions',
-                                    'architecture.networks', 'training.records', 'training.recipe', 'results.curves', 'results.plotting',
-                                    'results.speedup', 'architecture.scaling', 'training.activity',
+                                    'architecture.networks', 'training.records', 'training.recipe', 'results.curves',
+                                    'results.plotting',
+                                    'results.speedup', 'results.summary', 'architecture.scaling', 'training.activity',
                                     'results.experiment', 'results.grid', 'results.pictures', 'results.stability',
                                     'cli'])
 def test_counts_and_drawings_need_no_torch(module):

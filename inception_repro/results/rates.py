@@ -14,9 +14,9 @@ import numpy as np
 from ..architecture.draw import Picture, write_picture
 from .curves import caption
 from .plotting import (
-    GREY, GRID, INK, large, line_style, marker_style, metric_label, network_label, seed_band, small, wrap_text)
+    GREY, GRID, INK, large, line_style, marker_style, median_range, metric_label, network_label, seed_band, small, wrap_text)
 from .reproduce import FOUR, recipes, train_all
-from .speedup import median_range, ratio_text, speedup
+from .speedup import ratio_text, speedup
 from ..training.recipe import preset
 from ..support.files import atomic_write
 from ..support.tables import markdown_table, table_cell

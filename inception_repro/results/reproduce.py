@@ -18,7 +18,7 @@ from threading import Thread
 
 from ..architecture.cost import macs, params
 from .curves import draw_figures
-from .speedup import write_summary
+from .summary import write_summary
 from ..training.recipe import Recipe, network_of, preset as _preset, run_name
 from ..support.files import atomic_write
 from ..training.records import environment, read_run, run_path
