@@ -13,8 +13,8 @@ from PIL import Image
 from .training.records import COLUMNS, Record, Run, check_run, run_path
 
 # %% auto #0
-__all__ = ['RECIPE', 'HALVES', 'FLOORS', 'NO_DEVICE', 'SHORT', 'synthetic_run', 'four_runs', 'write_runs', 'synthetic_record',
-           'noise_tiny_imagenet']
+__all__ = ['RECIPE', 'HALVES', 'FLOORS', 'NO_DEVICE', 'SHORT', 'SMALL', 'synthetic_run', 'four_runs', 'write_runs',
+           'synthetic_record', 'synthetic_trial', 'synthetic_study', 'noise_tiny_imagenet']
 
 # %% ../nbs/library/95_testing.ipynb #ac96564a
 RECIPE = dict(lr=.045, optimizer='rmsprop_tf', epochs=10, width=.25, px=75, classes=20, bs=32)
@@ -82,6 +82,35 @@ def synthetic_record(root, model, seed=0, # Folder of the records, network, seed
         rec.append(**{k: row.get(k, 1.) for k in COLUMNS})
     rec.finish()
     return check_run(rec.path)
+
+# %% ../nbs/library/95_testing.ipynb #4b0f89a3
+SMALL = dict(px=75, classes=3, per_class=22, valid_per_class=4, bs=16) # fields of `Recipe`: a few seconds of training
+
+def synthetic_trial(trial, # `Trial`
+                    zeros=.4, # Share of zeros from the sixth of 40 samples on; or of every sample
+                    dead=None, # Share of dead channels; the square of `zeros` unless given
+                    loss=2.3, # One number, or one per sample
+                    error=20., # Top-1 error at the end, percent
+                   ): # A `Result`
+    "The result of a trial that was never run"
+    from inception_repro.results.trials import Result
+    i = np.arange(40)
+    z = np.where(i >= 5, zeros, .1) if np.isscalar(zeros) else np.asarray(zeros)
+    d, l = (np.broadcast_to(o, 40) for o in (z**2 if dead is None else dead, loss))
+    rest = dict(lr=trial.lr, mean=1., std=1., ratio=.2, grad=.1)
+    rows = [dict(step=int(k * trial.steps / 40), loss=l[k], zeros=z[k], dead=d[k], **rest) for k in i]
+    at = [trial.steps * (k + 1) // trial.evals for k in range(trial.evals)]
+    evals = [dict(step=s, top1=error + (100 - error) / 2 * (1 - s / trial.steps)) for s in at]
+    recipe = dict(classes=10, valid_per_class=50, px=75, bs=32, dataset='synthetic')
+    meta = dict(recipe=recipe, dataset='synthetic', time=dict(resumed=[]), environment=dict(device='no device'))
+    return Result(trial, meta, rows, evals)
+
+def synthetic_study(dies, # Function of a `Trial`: whether its network dies
+                    error=lambda t: 20., # Function of a `Trial`: the error of a network that does not die, percent
+                   ) -> list: # Of `Result`s
+    "All trials of the study"
+    from inception_repro.results.trials import trials
+    return [synthetic_trial(t, .999, error=90.) if dies(t) else synthetic_trial(t, error=error(t)) for t in trials()]
 
 # %% ../nbs/library/95_testing.ipynb #8009a715
 def noise_tiny_imagenet(root, # Folder to make
