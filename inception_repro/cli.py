@@ -5,7 +5,6 @@
 # %% ../nbs/library/42_cli.ipynb #f82b535c
 from __future__ import annotations
 
-import re
 import sys
 import time
 import warnings
@@ -16,6 +15,10 @@ import typer
 from typer.core import TyperGroup
 
 from .support.messages import shell_text
+<<<<<<< HEAD
+=======
+from .support.suggest import unknown
+>>>>>>> 6c5d84b (Errors name the way out in Python and in a shell; suggestions for every misspelt name)
 
 # %% auto #0
 __all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'rates', 'evaluate', 'plan', 'bench',
@@ -27,7 +30,7 @@ class _Stopped(Exception): "Ctrl-C"
 class _Commands(TyperGroup):
     def invoke(self, ctx):
         try: return super().invoke(ctx)
-        except KeyboardInterrupt as e: raise _Stopped(str(e) or 'stopped; the same command goes on') from None # typer has no words for it
+        except KeyboardInterrupt as e: raise _Stopped(*e.args or ['stopped; the same command goes on']) from None # typer has no words for it
 
 app = typer.Typer(name='inception-repro', cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help='Inception-v4 and Inception-ResNet (Szegedy et al., 2016), figure by figure.')
@@ -62,7 +65,7 @@ def _to_draw(name):
         if int(digits) in (figures := architecture()): return figures[int(digits)]
         raise ValueError(f'unknown figure {name!r}; fig01 to fig20 are drawn here, fig21 to fig26 from records of training runs by `inception-repro figures`')
     try: return network(name), {}
-    except ValueError: raise ValueError(f"unknown figure {name!r}; fig01 to fig20, or one of {', '.join(list_models())}") from None
+    except ValueError: raise ValueError(unknown('figure', name, list_models(), 'fig01 to fig20')) from None
 
 @app.command('draw')
 def draw_figure(name: Annotated[str, typer.Argument(help='fig01 to fig20, or the name of a network.')],
@@ -302,17 +305,10 @@ def bench(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
     print(table(measure(model, train, width, size, bs, find_device(device), rounds, bf16, compiled)))
 
 # %% ../nbs/library/42_cli.ipynb #ff17b791
-_SHELL = {'fresh=True': '--fresh', 'give data=,': 'give --data,', 'choose another out': 'choose another --out or --runs',
-          ', or pass mixed=True': '', 'seeds is': '--seeds is', 'or `classes`,': 'or --classes,',
-          'give the folder of the runs': 'give the folder of the runs, --runs',
-          'run_study makes it': '`inception-repro rates` makes it'} # ways out, as a shell has them
-
-def _say(words):
-    for python, shell in _SHELL.items(): words = words.replace(python, shell)
-    print('inception-repro:', re.sub(r'torch\.set_num_threads\((\d+)\)', r'OMP_NUM_THREADS=\1', words), file=sys.stderr)
+def _say(words): print('inception-repro:', words, file=sys.stderr)
 
 def _warn(message, category, filename, *args, others=warnings.showwarning, **kwargs):
-    if Path(__file__).parent in Path(filename).parents: _say(str(message))
+    if Path(__file__).parent in Path(filename).parents: _say(shell_text(message))
     else: others(message, category, filename, *args, **kwargs)
 
 def main():
@@ -321,11 +317,15 @@ def main():
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             app()
+<<<<<<< HEAD
     except _Stopped as e: code, words = 130, str(e)
+=======
+    except _Stopped as e: code, words = 130, shell_text(e)
+>>>>>>> 6c5d84b (Errors name the way out in Python and in a shell; suggestions for every misspelt name)
     except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e: code, words = 1, shell_text(e)
     except Exception as e:
         if type(e).__name__ != 'OutOfTime': raise
-        code, words = 75, str(e)
+        code, words = 75, shell_text(e)
     else: return
     _say(words)
     sys.exit(code)

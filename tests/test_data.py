@@ -126,7 +126,7 @@ def test_bad_layout(root, spoil, message):
 
 @pytest.mark.parametrize('kwargs, message', [
     (dict(source='imagenete'), "unknown dataset 'imagenete'; did you mean 'imagenette'"),
-    (dict(source='xyz'), r"unknown dataset 'xyz': give a folder, or one of fractals, imagenette,"),
+    (dict(source='xyz'), r"unknown dataset 'xyz'; give a folder, or one of fractals, imagenette,"),
     (dict(source='/no/where'), 'no folder /no/where; give one that has'),
     *((dict([(k, v)]), f'{k} is {v}; it must be a whole number')
       for k in ('size', 'classes', 'per_class', 'workers') for v in (-1, 0, .5)),

@@ -13,7 +13,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from fnmatch import fnmatch
 from math import isfinite
 from numbers import Integral, Real
@@ -25,6 +24,7 @@ from .variants import (
 from .public import pretrained_cfg, public, public_weights
 from .reductions import *
 from .stems import *
+from ..support.suggest import unknown
 
 # %% ../../nbs/1_figures/05_networks.ipynb #b8202e2b
 @dataclass(frozen=True)
@@ -149,8 +149,7 @@ def network(name, # A name of `list_models`, or a network's value
     "The value behind a name"
     if isinstance(name, Architecture): return name
     if name in networks: return networks[name]
-    near = get_close_matches(str(name).lower().replace('-', '_'), networks, n=1, cutoff=.5)
-    raise ValueError(f"unknown model {name!r}; " + (f'did you mean {near[0]!r}? ' if near else '') + f"one of {', '.join(networks)}")
+    raise ValueError(unknown('model', name, networks, cutoff=.5))
 
 # %% ../../nbs/1_figures/05_networks.ipynb #c359a287
 def _check(name, value, ok, way):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from .batches import Batches, Split
 from .folders import list_images
 from .fractals import fractals
 from .pixels import cached, digest, report
+from ..support.suggest import unknown
 
 # %% auto #0
 __all__ = ['NAMES', 'Data', 'dataset_root', 'load']
@@ -60,9 +60,7 @@ NAMES = ('fractals', *(f'{o}{size}' for o in ('imagenette', 'imagewoof') for siz
 def dataset_root(source):
     "The folder of a dataset, downloaded by fastai if that has to be"
     if isinstance(source, Path) or Path(source).expanduser().is_dir() or os.sep in source: return Path(source)
-    if source not in NAMES:
-        near = ''.join(f'; did you mean {o!r}?' for o in get_close_matches(source.lower(), NAMES, 1))
-        raise ValueError(f"unknown dataset {source!r}{near or ':'} give a folder, or one of {', '.join(NAMES)}")
+    if source not in NAMES: raise ValueError(unknown('dataset', source, NAMES, 'give a folder'))
     from fastai.data.external import URLs, untar_data
     return untar_data(getattr(URLs, source.upper()))
 

@@ -19,6 +19,7 @@ from .reproduce import FOUR, recipes, train_all
 from .speedup import ratio_text, speedup
 from ..training.recipe import preset
 from ..support.files import atomic_write
+from ..support.messages import message
 from ..support.tables import markdown_table, table_cell
 from ..training.records import read_runs
 
@@ -71,7 +72,8 @@ def read_study(runs, # Folder of the records
         for r in read_runs(folder): res.setdefault((r.meta['recipe']['optimizer'], r.meta['recipe']['lr']), []).append(r)
     for k, rs in list(res.items()):
         if lacking := [m for m in FOUR if m not in {r.meta['model'] for r in rs}]:
-            warnings.warn('{} at {:g} is left out: no run of {}; run_study makes it'.format(*k, ', '.join(lacking)))
+            warnings.warn(message(lambda way: f"{k[0]} at {k[1]:g} is left out: no run of {', '.join(lacking)}; "
+                                              f"{way('run_study', '`inception-repro rates`')} makes it"))
             del res[k]
     if not res: raise ValueError(f'no records of all four networks in {runs}; make them with run_study')
     return dict(sorted(res.items(), key=lambda o: (o[0][0] != 'rmsprop_tf', o[0])))

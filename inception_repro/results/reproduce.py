@@ -21,6 +21,7 @@ from .curves import draw_figures
 from .summary import write_summary
 from ..training.recipe import Recipe, network_of, preset as _preset, run_name
 from ..support.files import atomic_write
+from ..support.messages import message
 from ..training.records import environment, read_run, run_path
 
 # %% auto #0
@@ -35,7 +36,8 @@ def recipes(preset='demo', # One of `PRESETS`, or a `Recipe`
             **changes, # Other fields of `Recipe`
            ) -> list: # Of `Recipe`s, by seed. Raises `ValueError` for an unknown preset, field or value
     "One recipe for several networks and seeds"
-    if not isinstance(seeds, int) or seeds < 1: raise ValueError(f'seeds is {seeds!r}; use a whole number of at least 1')
+    if not isinstance(seeds, int) or seeds < 1:
+        raise ValueError(message(lambda way: f"{way('seeds', '--seeds')} is {seeds!r}; use a whole number of at least 1"))
     base = replace(preset, **changes) if isinstance(preset, Recipe) else _preset(preset, **changes)
     return [replace(base, model=m, seed=base.seed + s) for s in range(seeds) for m in models]
 
@@ -49,9 +51,9 @@ def _end_with_parent():
 def _forward(told):
     "Have the parent say what this package warns of"
     say = warnings.showwarning
-    def show(message, category, filename, *args, **kwargs):
-        if Path(__file__).parents[1] in Path(filename).parents: told.put(str(message))
-        else: say(message, category, filename, *args, **kwargs)
+    def show(notice, category, filename, *args, **kwargs):
+        if Path(__file__).parents[1] in Path(filename).parents: told.put(notice.args[0])
+        else: say(notice, category, filename, *args, **kwargs)
     warnings.showwarning = show
 
 def _begin(told, threads):
@@ -189,7 +191,8 @@ def train_all(todo, # `Recipe`s
         for p in paths: forget(p) # all at once: what goes on later is the command without it
     try: _train(todo, jobs, kwargs, progress)
     except KeyboardInterrupt as e: # a process that was asked to end has no words
-        raise KeyboardInterrupt(str(e) or f"stopped; the same command{' without fresh=True' * fresh} goes on") from None
+        raise KeyboardInterrupt(e.args[0] if e.args else message(lambda way: 'stopped; the same command'
+                                f"{way(' without fresh=True', ' without --fresh') * fresh} goes on")) from None
     return paths
 
 # %% ../../nbs/library/30_reproduce.ipynb #7a0affd4

@@ -5,8 +5,8 @@
 # %% ../../nbs/library/18_activity.ipynb #ac71f003
 from __future__ import annotations
 
-from difflib import get_close_matches
 from numbers import Integral
+from ..support.suggest import close_matches
 
 # %% auto #0
 __all__ = ['MEASURES', 'Activity', 'activity']
@@ -101,6 +101,6 @@ def activity(net, # A network of this package, or any module whose layers are na
     at, known = list(at or _blocks(net)), dict(net.named_modules())
     for name in at:
         if name not in known:
-            near = get_close_matches(name, known, 3) or list(known)[-3:]
+            near = close_matches(name, known, 3) or list(known)[-3:]
             raise ValueError(f"no layer {name!r} in {type(net).__name__}; such as {', '.join(near)}")
     return Activity(net, at, every)

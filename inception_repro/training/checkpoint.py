@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..support.files import atomic_write
+from ..support.messages import message
 
 # %% auto #0
 __all__ = ['seeded', 'run_state', 'restore', 'Checkpoints', 'locked']
@@ -91,7 +92,8 @@ class Checkpoints:
             if sha256(memoryview(data)[32:]).digest() == data[:32]:
                 return torch.load(io.BytesIO(memoryview(data)[32:]), map_location='cpu', weights_only=True)
             warnings.warn(f'{p} is damaged; the one before it is taken')
-        if found: raise ValueError(f'no checkpoint in {self.folder} is whole; start the run again with fresh=True')
+        if found: raise ValueError(message(lambda way: f'no checkpoint in {self.folder} is whole; start the run again with '
+                                                       + way('fresh=True', '--fresh')))
 
 # %% ../../nbs/library/17_checkpoint.ipynb #b8c342a8
 def _lock(folder):
@@ -107,7 +109,8 @@ def _lock(folder):
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             f.close()
-            raise RuntimeError(f'{folder} is in use by another process; wait for it, or choose another out') from None
+            raise RuntimeError(message(lambda way: f'{folder} is in use by another process; wait for it, or choose another '
+                                                   + way('out', '--out or --runs'))) from None
         with suppress(FileNotFoundError):
             if os.path.samestat(os.stat(folder/'lock'), os.fstat(f.fileno())): return f
         f.close() # so has this file

@@ -22,6 +22,7 @@ from .checkpoint import Checkpoints, locked, restore, run_state, seeded
 from .learner import TrainingCallback, evaluate, learner, load_data
 from .recipe import Recipe, evaluation_steps, run_name
 from ..support.files import atomic_write
+from ..support.messages import message
 from .records import Record, environment, read_run, run_path
 
 # %% auto #0
@@ -98,8 +99,8 @@ class RecordKeeper(TrainingCallback):
         c = self.count
         at = 'at' if c.total.device.type == 'cpu' else 'by' # a GPU's may be older
         where = f"{at} step {c.step}, epoch {c.at:.3g}, learning rate {self.opt.hypers[0]['lr']:.3g}"
-        raise FloatingPointError(f'{self.record.path}: the loss is {float(loss)} {where}; '
-                                 'start again at a lower rate, with fresh=True')
+        raise FloatingPointError(message(lambda way: f'{self.record.path}: the loss is {float(loss)} {where}; start again at a '
+                                                     f"lower rate, with {way('fresh=True', '--fresh')}"))
 
 # %% ../../nbs/library/19_fit.ipynb #6f378a0a
 @patch
@@ -197,7 +198,7 @@ class TimeLimit(TrainingCallback):
         c = self.count
         if not out_of_time(self.until - self.record_keeper.cost) or c.step == c.steps * self.n_epoch: return
         if self.record_keeper.at != c.step: self.record_keeper.save()
-        raise OutOfTime(f'{self.record_keeper.record.path}: the time is over; {self.way}')
+        raise OutOfTime(f'{self.record_keeper.record.path}: the time is over; ' + self.way())
 
 # %% ../../nbs/library/19_fit.ipynb #dc5bbceb
 def _plain(recipe):
@@ -209,8 +210,8 @@ def _check_recipe(run, recipe, data=None):
     old, new = {**_plain(Recipe()), **run.meta['recipe']}, _plain(recipe)
     if data: old, new = {**old, 'dataset_hash': run.meta['dataset_hash']}, {**new, 'dataset_hash': data.hash}
     if changed := [f'{k}: {old.get(k)!r} -> {new.get(k)!r}' for k in {**old, **new} if old.get(k) != new.get(k)]:
-        raise ValueError(f"{run.path} was made with another recipe: {', '.join(changed)}; "
-                         'choose another out, or replace it with fresh=True')
+        raise ValueError(message(lambda way: f"{run.path} was made with another recipe: {', '.join(changed)}; choose another "
+                                             f"{way('out', '--out or --runs')}, or replace it with {way('fresh=True', '--fresh')}"))
     return run
 
 def _record(path, recipe, data, env, fresh, state):
@@ -222,8 +223,8 @@ def _record(path, recipe, data, env, fresh, state):
         return Record.create(path.parents[1], *what, env, overwrite=True, data=counts)
     old = _check_recipe(read_run(path), recipe, data).meta['environment'].get('threads')
     if old != env['threads']:
-        warnings.warn(f"{path} was begun with {old} threads and goes on with {env['threads']}: last digits may differ; "
-                      f'torch.set_num_threads({old}) keeps them')
+        warnings.warn(message(lambda way: f"{path} was begun with {old} threads and goes on with {env['threads']}: last digits may "
+                                          f"differ; {way(f'torch.set_num_threads({old})', f'OMP_NUM_THREADS={old}')} keeps them"))
     return Record.resume(path, state['step'], env=env, seconds=state['seconds'], wall=state.get('wall')) # older: all wall
 
 def _complete(record, due):
@@ -231,7 +232,8 @@ def _complete(record, due):
     have = {r['step'] for r in read_run(record.path).rows}
     if lost := [s for s in due if s not in have]:
         lost = ', '.join(map(str, lost))
-        raise ValueError(f'{record.path} lacks the rows of steps {lost}; start again with fresh=True')
+        raise ValueError(message(lambda way: f'{record.path} lacks the rows of steps {lost}; start again with '
+                                             + way('fresh=True', '--fresh')))
 
 # %% ../../nbs/library/19_fit.ipynb #89e79274
 def _folder(path): return path.parent/'checkpoints'/path.stem # of a record's checkpoints
@@ -239,20 +241,20 @@ def _folder(path): return path.parent/'checkpoints'/path.stem # of a record's ch
 class _ResumeHint:
     "How to go on with a run, in words"
     def __init__(self, path, fresh): self.path, self.fresh, self.begun = path, fresh, not path.exists()
-    def __str__(self):
+    def __call__(self): # `Message`
         existing_folder = self.path.exists() and (self.begun or not self.fresh)
         files = Checkpoints(_folder(self.path)).files() if existing_folder else ()
-        without = ' without fresh=True' * (self.fresh and self.begun)
-        return f'the same command{without} goes on from step {int(files[0].stem) if files else 0}'
+        without, step = self.fresh and self.begun, int(files[0].stem) if files else 0
+        return message(lambda way: f"the same command{way(' without fresh=True', ' without --fresh') * without} goes on from step {step}")
 
 @contextmanager
 def _explained(path, way):
     "Say what to do after Ctrl-C, or on a full disk"
     try: yield
-    except KeyboardInterrupt: raise KeyboardInterrupt(f'{path}: stopped; {way}') from None
+    except KeyboardInterrupt: raise KeyboardInterrupt(f'{path}: stopped; ' + way()) from None
     except OSError as e:
         if e.errno != ENOSPC: raise
-        raise OSError(ENOSPC, f'the disk is full; make room, and {way}', str(path)) from e
+        raise OSError(ENOSPC, 'the disk is full; make room, and ' + way(), str(path)) from e
 
 def run_loop(learn, epochs):
     "fastai's loop, from where the run is"
@@ -331,9 +333,10 @@ def fit(recipe, # `Recipe`
         if folder.exists(): # left by a kill at the very end, if nobody is at work there
             with suppress(RuntimeError), locked(folder): Checkpoints(folder).clean(all=True)
         if save_weights and not Path(save_weights).exists():
-            warnings.warn(f'{path} is finished, and its weights were not kept; train again with fresh=True to have them')
+            warnings.warn(message(lambda way: f'{path} is finished, and its weights were not kept; train again with '
+                                              f"{way('fresh=True', '--fresh')} to have them"))
         return run
-    if out_of_time(until): raise OutOfTime(f'{path}: the time is over; {way}')
+    if out_of_time(until): raise OutOfTime(f'{path}: the time is over; ' + way())
     with locked(folder), seeded(recipe.seed, device), _explained(path, way):
         if run := done(): return run # another process was just finishing it
         learn, record = _prepare(recipe, path, folder, data, device, fresh, save_every, env, workers, progress,

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from ..architecture.build import build
 from ..data.load import NAMES, Data, load
 from ..rewrites.merge import merge_1x1
+from ..support.messages import message
 from .average import RunningAverage
 from .flat import lay_flat, tensor_pairs
 from .optim import RMSPropTF
@@ -124,7 +125,8 @@ def load_data(recipe, # `Recipe`
     "The images of a recipe"
     r = recipe
     if source is None and r.dataset not in NAMES:
-        raise ValueError(f'{r.dataset!r} can be neither generated nor downloaded; give data=, a folder of images')
+        raise ValueError(message(lambda way: f'{r.dataset!r} can be neither generated nor downloaded; give '
+                                             f"{way('data=', '--data')}, a folder of images"))
     counts = r.classes, r.per_class, r.valid_per_class
     data = source if isinstance(source, Data) else load(source or r.dataset, r.stored, *counts, **kwargs)
     if r.classes and len(data.classes) != r.classes:

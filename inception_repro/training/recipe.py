@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from math import floor, isfinite
 from numbers import Real
 
 from ..architecture.graph import min_train_size
 from ..architecture.networks import configure, network
+from ..support.suggest import unknown
 
 _all_ = ['replace']
 
@@ -141,12 +141,10 @@ def preset(name='demo', # One of `PRESETS`
            **changes, # Other fields of `Recipe`
           ) -> Recipe: # Raises `ValueError` for an unknown name, field or value
     "A recipe by name, with changes"
-    if name not in PRESETS: raise ValueError(f"unknown preset {name!r}; one of {', '.join(PRESETS)}")
+    if name not in PRESETS: raise ValueError(unknown('preset', name, PRESETS))
     known = [f.name for f in fields(Recipe)]
     for k in changes:
-        if k not in known:
-            near = [f'did you mean {o!r}? ' for o in get_close_matches(k, known, 1)]
-            raise ValueError(f"unknown field {k!r}; {''.join(near)}one of {', '.join(known)}")
+        if k not in known: raise ValueError(unknown('field', k, known, most=len(known)))
     return Recipe(**{**PRESETS[name], **(dict(model=model) if model else {}), **changes})
 
 # %% ../../nbs/2_training/00_recipe.ipynb #e03d804b

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from ..support.files import atomic_write
+from ..support.messages import message
 
 # %% auto #0
 __all__ = ['COLUMNS', 'FREE', 'run_path', 'processor', 'environment', 'Record', 'as_json', 'first_difference', 'Run', 'read_run',
@@ -273,7 +274,8 @@ def read_runs(folder, # One dataset's records, such as `figures/runs/fractals`
     own = [{k: v for k, v in r.meta['recipe'].items() if k not in FREE} for r in runs]
     for r, o in zip(runs, own):
         if not mixed and (diff := first_difference(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True)):
-            raise ValueError(f'{folder}: recipes differ, {diff}; keep one recipe to a folder, or pass mixed=True')
+            raise ValueError(message(lambda way: f"{folder}: recipes differ, {diff}; keep one recipe to a folder"
+                                                 + way(', or pass mixed=True', '')))
     return runs
 
 # %% ../../nbs/library/16_records.ipynb #fdb87345
