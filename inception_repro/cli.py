@@ -15,10 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from .support.messages import shell_text
-<<<<<<< HEAD
-=======
 from .support.suggest import unknown
->>>>>>> 6c5d84b (Errors name the way out in Python and in a shell; suggestions for every misspelt name)
 
 # %% auto #0
 __all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'rates', 'evaluate', 'plan', 'bench',
@@ -317,11 +314,7 @@ def main():
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             app()
-<<<<<<< HEAD
-    except _Stopped as e: code, words = 130, str(e)
-=======
     except _Stopped as e: code, words = 130, shell_text(e)
->>>>>>> 6c5d84b (Errors name the way out in Python and in a shell; suggestions for every misspelt name)
     except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e: code, words = 1, shell_text(e)
     except Exception as e:
         if type(e).__name__ != 'OutOfTime': raise

@@ -20,6 +20,7 @@ from ..data.pixels import digest, report
 from .crops import INTERPOLATIONS, crops_1, crops_12, crops_144, views
 from .predictions import Predictions, Store, load_predictions
 from ..training.checkpoint import locked
+from ..support.messages import UserError
 
 # %% auto #0
 __all__ = ['AVERAGES', 'PRECISIONS', 'METHODS', 'averaged', 'predict']
@@ -112,8 +113,8 @@ def _rows(net, some, n_classes, device, **how):
     if not good: return rows
     p = averaged(net, [(some[i][0].to(device), some[i][1]) for i in good], **how)
     if p.shape[1] != n_classes:
-        raise ValueError(f'the network has {p.shape[1]} classes, the images {n_classes}; give images of the same '
-                         'classes, or `classes`, their names in the order of the network')
+        raise UserError(lambda way: f'the network has {p.shape[1]} classes, the images {n_classes}; give images of the same '
+                                    f"classes, or {way('`classes`', '--classes')}, their names in the order of the network")
     if not p.isfinite().all(): raise FloatingPointError('the network gives numbers that are not finite; train it again')
     rows[good] = p.cpu().numpy()
     return rows
