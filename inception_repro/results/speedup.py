@@ -24,10 +24,10 @@ def time_to_reach(x, # Epochs or seconds of the evaluations
                  ) -> tuple: # (from, to): equal if the time is known, else bounds
     "When an error was first reached"
     low = np.minimum.accumulate(error)
-    if e >= low[0]: return 0., x[0]
-    if e < low[-1]: return x[-1], inf
+    if e >= low[0]: return 0., float(x[0])
+    if e < low[-1]: return float(x[-1]), inf
     i = int(np.argmax(low <= e))
-    t = x[i - 1] + (x[i] - x[i - 1]) * (low[i - 1] - e) / (low[i - 1] - low[i])
+    t = float(x[i - 1] + (x[i] - x[i - 1]) * (low[i - 1] - e) / (low[i - 1] - low[i]))
     return t, t
 
 # %% ../../nbs/3_results/03_speedup.ipynb #432f1d03
@@ -37,7 +37,7 @@ def time_ratio(p, # Pure network: (x, error), as `time_to_reach` takes them
               ) -> tuple: # (from, to)
     "How many times as long the pure network needs to reach an error"
     (a, b), (c, d) = time_to_reach(*p, e), time_to_reach(*r, e)
-    return float(a / d), float(b / c) if c else inf
+    return a / d, b / c if c else inf
 
 def ratio_text(lo, hi):
     "A ratio in words"
