@@ -49,7 +49,7 @@ class Trial:
         "What is trained, but for `bn` and `warm`; the rate falls at §4's own pace"
         model = 'inception_resnet_v2' + '.b10_20_10' * self.deep
         own = {k: getattr(self, k) for k in ('width', 'scale', 'lr', 'clip', 'seed')}
-        return preset('demo', model, compress=1., **own, **base)
+        return preset('fractals10', model, compress=1., **own, **base)
 
     @property
     def filters(self):

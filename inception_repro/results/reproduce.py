@@ -25,21 +25,31 @@ from ..support.messages import message
 from ..training.records import environment, read_run, run_path
 
 # %% auto #0
-__all__ = ['FOUR', 'SIZES', 'recipes', 'train_all', 'reproduce', 'plan']
+__all__ = ['FOUR', 'CONTROLS', 'SIZES', 'recipes', 'train_all', 'reproduce', 'plan']
 
 # %% ../../nbs/library/30_reproduce.ipynb #2199c87f
 FOUR = 'inception_v3', 'inception_resnet_v1', 'inception_v4', 'inception_resnet_v2'
 
+CONTROLS = { # What a network is compared with to find the cause of a difference: its blocks removed, or shortcuts added (ours)
+    'inception_resnet_v1': dict(scale=0.), 'inception_v4': dict(shortcut=.2), 'inception_resnet_v2': dict(scale=0.)}
+
 def recipes(preset='demo', # One of `PRESETS`, or a `Recipe`
             seeds=1, # So many seeds of each network, from 0 on
             models=FOUR, # Names of `list_models`
+            controls=False, # Also the controls of these networks: see `CONTROLS`
             **changes, # Other fields of `Recipe`
            ) -> list: # Of `Recipe`s, by seed. Raises `ValueError` for an unknown preset, field or value
+<<<<<<< HEAD
     "One recipe for several networks and seeds"
     if not isinstance(seeds, int) or seeds < 1:
         raise ValueError(message(lambda way: f"{way('seeds', '--seeds')} is {seeds!r}; use a whole number of at least 1"))
+=======
+    "One recipe for several networks, their controls, and seeds"
+    if not isinstance(seeds, int) or seeds < 1: raise ValueError(f'seeds is {seeds!r}; use a whole number of at least 1')
+>>>>>>> 2f5e678 (Initial weights are a field of the recipe; the demo: twenty fractals at 107 pixels, Glorot's initial weights, and controls)
     base = replace(preset, **changes) if isinstance(preset, Recipe) else _preset(preset, **changes)
-    return [replace(base, model=m, seed=base.seed + s) for s in range(seeds) for m in models]
+    arms = [(m, {}) for m in models] + [(m, o) for m, o in CONTROLS.items() if controls and m in models]
+    return [replace(base, model=m, seed=base.seed + s, **o) for s in range(seeds) for m, o in arms]
 
 # %% ../../nbs/library/30_reproduce.ipynb #b9bf7990
 _told = None # queue of a worker
@@ -206,10 +216,11 @@ def reproduce(preset='demo', # One of `PRESETS`, or a `Recipe`
               workers=2, # Processes that decode, where images stay files
               max_bytes=None, # Memory for decoded images, as `load` takes it
               models=FOUR, # Names of `list_models`
+              controls=True, # Train the controls as well, which the figures show as thin lines
               **changes, # Other fields of `Recipe`
              ) -> list: # Paths of what was drawn and written
     "Train the four networks, draw Figures 21 to 26, write the summary"
-    todo, out = recipes(preset, seeds, models, **changes), Path(out)
+    todo, out = recipes(preset, seeds, models, controls, **changes), Path(out)
     runs = Path(runs or out/'runs')
     kwargs = dict(workers=workers, **{k: v for k, v in dict(cache=cache, max_bytes=max_bytes).items() if v is not None})
     mine = list(map(read_run, train_all(todo, runs, data, device, jobs, fresh, progress, weights, until, **kwargs)))

@@ -16,7 +16,7 @@ from fastcore.basics import getcallable
 from fastcore.foundation import L
 from torch.nn.functional import cross_entropy
 
-from ..architecture.build import build
+from ..architecture.build import build, init_glorot
 from ..data.load import NAMES, Data, load
 from ..rewrites.merge import merge_1x1
 from ..support.messages import message
@@ -159,6 +159,7 @@ def learner(recipe, # `Recipe`
     torch.manual_seed(r.seed)
     fmt = torch.channels_last if r.channels_last else torch.contiguous_format
     model = build(network_of(r, len(data.classes)))
+    if r.init == 'glorot': model.apply(init_glorot)
     model = lay_flat((merge_1x1(model) if r.merge else model).to(device, memory_format=fmt))
     dls = data.dataloaders(r.bs, r.px, r.seed, device, r.hue, workers)
     def loss(pred, y):

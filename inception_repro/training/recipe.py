@@ -28,6 +28,7 @@ class Recipe:
     shortcut: float | None = None # Pure networks: factor on each block that keeps its size, in a sum with its input; 0 removes these (ours)
     addition: bool = True # False: residual blocks without their addition (ours)
     projection_norm: bool = False # Batch normalisation after each residual's projection (ours)
+    init: str = 'he' # Initial filters: 'he' (released v3, v4) or 'glorot' (released Inception-ResNet-v2); the paper gives none
     dropout: float = .2 # Share dropped before the classifier (Figures 9, 15: "keep 0.8")
     aux: float = .4 # Weight of Inception-v3's auxiliary loss, from 299 px on; 0 leaves it out (its released code)
     dataset: str = 'imagenet' # Name, also of the folder of the records (§5)
@@ -84,6 +85,7 @@ _RULES = {
     'hue': (lambda v: _number(v) and 0 <= v <= .5, 'a number from 0 to 0.5'),
     'optimizer': (lambda v: v in ('rmsprop_tf', 'adamw'), "'rmsprop_tf' or 'adamw'"),
     'precision': (lambda v: v in ('float32', 'bf16'), "'float32' or 'bf16'"),
+    'init': (lambda v: v in ('he', 'glorot'), "'he' or 'glorot'"),
     'channels_last merge compile addition projection_norm': (lambda v: isinstance(v, bool), 'True or False'),
     'dataset': (lambda v: isinstance(v, str) and v.strip('.') and not set(v) & set('/\\'),
                 'a plain name; where its images are is an argument of `fit`')}
@@ -133,8 +135,10 @@ PRESETS = dict(
     tiny=dict(dataset='tiny-imagenet-200', classes=200, aux=0., stored=64, px=139, bs=128, epochs=40, evals=(4, 2, 1), compress=5.,
               precision='bf16', compile=True),
     tiny40=dict(dataset='tiny-imagenet-40', classes=40, **_SMALL, epochs=8, evals=(4, 2, 1), compress=10.),
-    demo=dict(dataset='fractals', classes=10, per_class=400, valid_per_class=50, **_SMALL, epochs=12,
-              evals=2, compress=6.))
+    demo=dict(dataset='fractals', classes=20, per_class=200, valid_per_class=50, **_SMALL | dict(px=107), init='glorot', epochs=8,
+              evals=2, compress=9.),
+    fractals10=dict(dataset='fractals', classes=10, per_class=400, valid_per_class=50, **_SMALL, epochs=12,
+                    evals=2, compress=6.))
 
 def preset(name='demo', # One of `PRESETS`
            model=None, # Name of `list_models`
