@@ -39,14 +39,9 @@ def recipes(preset='demo', # One of `PRESETS`, or a `Recipe`
             controls=False, # Also the controls of these networks: see `CONTROLS`
             **changes, # Other fields of `Recipe`
            ) -> list: # Of `Recipe`s, by seed. Raises `ValueError` for an unknown preset, field or value
-<<<<<<< HEAD
-    "One recipe for several networks and seeds"
+    "One recipe for several networks, their controls, and seeds"
     if not isinstance(seeds, int) or seeds < 1:
         raise ValueError(message(lambda way: f"{way('seeds', '--seeds')} is {seeds!r}; use a whole number of at least 1"))
-=======
-    "One recipe for several networks, their controls, and seeds"
-    if not isinstance(seeds, int) or seeds < 1: raise ValueError(f'seeds is {seeds!r}; use a whole number of at least 1')
->>>>>>> 2f5e678 (Initial weights are a field of the recipe; the demo: twenty fractals at 107 pixels, Glorot's initial weights, and controls)
     base = replace(preset, **changes) if isinstance(preset, Recipe) else _preset(preset, **changes)
     arms = [(m, {}) for m in models] + [(m, o) for m, o in CONTROLS.items() if controls and m in models]
     return [replace(base, model=m, seed=base.seed + s, **o) for s in range(seeds) for m, o in arms]
