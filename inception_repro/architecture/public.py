@@ -12,13 +12,14 @@ public_weights = {  # on the Hugging Face hub, with timm's keys
     'inception_resnet_v2.released': 'timm/inception_resnet_v2.tf_in1k'}
 
 def public(name) -> str: # A network's name. Raises `ValueError` where it has no public weights
-    "Where a network's public weights are on the Hugging Face hub"
+    "The repository of a network's public weights on the Hugging Face hub"
     if name in public_weights: return public_weights[name]
     kin = [n for n in public_weights if n.startswith(name.split('.')[0])]
-    raise ValueError(f"{name} has no public weights; {', '.join(kin or public_weights)} {'has' if len(kin) == 1 else 'have'}")
+    has = 'has' if len(kin) == 1 else 'have'
+    raise ValueError(f"{name} has no public weights; {', '.join(kin or public_weights)} {has}")
 
 def pretrained_cfg(name) -> dict: # A network's name
-    "How images are prepared for a network, in timm's words"
+    "How images are prepared for a network, with timm's keys"
     return dict(architecture=name, hf_hub_id=public_weights.get(name), input_size=(3, 299, 299), pool_size=(8, 8),
                 num_classes=1000, crop_pct=.875, interpolation='bicubic', mean=(.5,) * 3, std=(.5,) * 3,
                 first_conv='trunk.stem.0.conv', classifier='classifier')
