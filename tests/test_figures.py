@@ -124,7 +124,7 @@ def test_figures_are_values():
                                     'architecture.networks', 'training.records', 'training.recipe', 'results.curves',
                                     'results.plotting',
                                     'results.speedup', 'results.summary', 'architecture.scaling', 'training.activity',
-                                    'results.experiment', 'results.grid', 'results.pictures', 'results.stability',
+                                    'results.trials', 'results.stability_plots', 'results.stability',
                                     'cli'])
 def test_counts_and_drawings_need_no_torch(module):
     code = f'import sys, inception_repro.{module}; sys.exit("torch" in sys.modules)'

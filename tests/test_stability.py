@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from inception_repro.results.experiment import Trial, read_results, run_trial
-from inception_repro.results.grid import outcome, run_all, trials
-from inception_repro.results.pictures import plot_activity, plot_phase
+from inception_repro._testing import SMALL as small
 from inception_repro.results.stability import draw_stability, verdicts
+from inception_repro.results.stability_plots import plot_activity, plot_phase
+from inception_repro.results.trials import Trial, outcome, read_results, run_trial, run_trials, trials
 
 root = Path(__file__).parents[1]
 records = root / 'figures/runs/stability/fractals'
-small = dict(px=75, classes=3, per_class=22, valid_per_class=4, bs=16)
 
 
 @pytest.mark.parametrize('dataset', [p.name for p in records.parent.iterdir()])
@@ -61,7 +60,7 @@ def test_the_seed_counts(tmp_path):
 
 def test_an_error_in_a_process_is_told(tmp_path):
     with pytest.raises(ValueError, match="bn is 'all'"):
-        run_all([Trial(1/16, steps=3, bn='all')], tmp_path, say=lambda line: None, **small)
+        run_trials([Trial(1/16, steps=3, bn='all')], tmp_path, say=lambda line: None, **small)
 
 
 def test_command(tmp_path):
@@ -81,7 +80,7 @@ def test_a_folder_of_images(tmp_path):
         (folder := tmp_path / 'pets' / split / label).mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / f'{i}.png')
     own = dict(dataset='pets', classes=2, per_class=None, valid_per_class=None, bs=8)
-    r, = run_all([Trial(1/16, steps=3)], tmp_path / 'runs', say=lambda line: None, source=str(tmp_path / 'pets'), **own)
+    r, = run_trials([Trial(1/16, steps=3)], tmp_path / 'runs', say=lambda line: None, source=str(tmp_path / 'pets'), **own)
     assert r.meta['dataset'] == 'pets' and len(r.samples) == 3
     draw_stability(tmp_path / 'runs/pets', tmp_path / 'out', say=lambda line: None)
     assert (tmp_path / 'out/phase-width.svg').exists()

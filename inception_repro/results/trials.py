@@ -24,9 +24,9 @@ from ..training.recipe import network_of, preset
 from ..training.records import as_json, environment
 
 # %% auto #0
-__all__ = ['RATES', 'SCALES', 'REMEDIES', 'OUTCOMES', 'DEAD', 'LEARNING_Z', 'Trial', 'trials', 'Result', 'read_results',
-           'read_result', 'run_trial', 'late_median', 'death_step', 'chance_level', 'is_learning', 'outcome',
-           'run_trials']
+__all__ = ['RATES', 'SCALES', 'REMEDIES', 'OUTCOMES', 'DEAD', 'LEARNING_Z', 'Trial', 'trials', 'missing_trials', 'Result',
+           'read_results', 'read_result', 'run_trial', 'late_median', 'death_step', 'chance_level', 'is_learning',
+           'outcome', 'run_trials']
 
 # %% ../../nbs/library/31_trials.ipynb #ee370ed1
 @dataclass(frozen=True)
@@ -90,6 +90,14 @@ def trials(seeds=1, # At least so many seeds of each setting
              *wide, *even[2:], *[_at(.25, **o) for o in REMEDIES[:4]], *[_at(.25, s, deep=True) for s in (1., .1)],
              *[_at(.25, s, .001) for s in (1., .3, .1)], *[_at(.25, s, seed=i) for i in (1, 2) for s in SCALES]]
     return list(dict.fromkeys([*found, *(replace(t, seed=i) for i in range(1, seeds) for t in found if t.seed == 0)]))
+
+# %% ../../nbs/library/31_trials.ipynb #a98e63d8
+def missing_trials(results, # `Result`s of one dataset
+                   seeds=3, # At least so many seeds of each setting
+                  ) -> list: # Of `Trial`s
+    "Trials of the study that have no record"
+    have = {r.trial for r in results}
+    return [t for t in trials(seeds) if t not in have]
 
 # %% ../../nbs/library/31_trials.ipynb #1bc7ba26
 @dataclass(frozen=True, eq=False)
