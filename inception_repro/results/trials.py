@@ -230,9 +230,9 @@ def _json(o):
     return text + '\n'
 
 def _checked(res, trial, recipe, path):
-    "The recorded run, if it has the same settings"
+    "The recorded run, if it has the same settings; a record may lack fields that the recipe did not have yet"
     old, new = {**res.meta['recipe'], **asdict(res.trial)}, {**as_json(recipe), **asdict(trial)}
-    if changed := [f'{k}: {old.get(k)!r} -> {v!r}' for k, v in new.items() if old.get(k) != v]:
+    if changed := [f'{k}: {old.get(k)!r} -> {v!r}' for k, v in new.items() if k in old and old[k] != v]:
         raise ValueError(f"{path} was made with other settings: {', '.join(changed)}; delete it, or choose another folder")
     return res
 
