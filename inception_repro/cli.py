@@ -18,8 +18,8 @@ from .support.messages import shell_text
 from .support.suggest import unknown
 
 # %% auto #0
-__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'rates', 'evaluate', 'plan', 'bench',
-           'main']
+__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'rates', 'shortcut', 'evaluate',
+           'plan', 'bench', 'main']
 
 # %% ../nbs/library/42_cli.ipynb #0aa768ca
 class _Stopped(Exception): "Ctrl-C"
@@ -231,6 +231,57 @@ def rates(preset: _Preset = 'demo',
     run_study(runs, shorter(preset, **changes), which, seeds, data=source, device=device, jobs=jobs, until=_until(minutes),
               workers=workers, **_kept(memory))
     for p in write_rates(runs, out): print(p)
+
+# %% ../nbs/library/42_cli.ipynb #eb09c641
+def _arms_folders(runs, out):
+    "Folders of finished studies, and where their figures belong"
+    if not (found := sorted({p.parent for p in Path(runs).glob('*px/*/*.csv')})):
+        raise ValueError(f'{runs} holds no records of the experiment; leave out --draw to train, or give another --runs')
+    return [(p, Path(out)/f'{p.parent.name}-{p.name}') for p in found]
+
+# %% ../nbs/library/42_cli.ipynb #5a7c0b1d
+@app.command()
+def shortcut(preset: _Preset = 'demo',
+             seeds: Annotated[int, typer.Option(help='Number of seeds of each arm.')] = 3,
+             data: _Data = None,
+             models: Annotated[str, typer.Option(help="Networks, separated by commas: inception_v4, inception_resnet_v2, inception_v3, "
+                                                      "inception_resnet_v1; all four unless given.")] = None,
+             size: Annotated[int, typer.Option(help="Side of the network's images, pixels. From 107 on, the last blocks see more "
+                                                    "than one cell.")] = None,
+             epochs: Annotated[int, typer.Option(help="Passes over the training images; the preset's unless given. The learning rate "
+                                                      "falls as far in fewer.")] = None,
+             runs: Annotated[Path, typer.Option(help='Folder of the records, which are in RUNS/SIZEpx/DATASET.')] = Path('runs/shortcut'),
+             out: Annotated[Path, typer.Option(help='Folder of the figures and tables, which are in OUT/SIZEpx-DATASET.')] = Path('shortcut'),
+             draw: Annotated[bool, typer.Option('--draw', help='Train nothing; draw every study in RUNS again.')] = False,
+             device: _Device = None,
+             jobs: _Jobs = None,
+             minutes: _Minutes = None,
+             workers: _Workers = 2,
+             memory: _Memory = None,
+             settings: _Set = None):
+    "Train networks with shortcuts added, scaled or removed; draw and tell what each change does. The same command resumes."
+    from inception_repro.results.shortcut_plots import write_shortcut
+    say = lambda words: print(words, file=sys.stderr)
+    todo = _arms_folders(runs, out) if draw else [_train_arms(
+        preset, seeds, data, models, size, epochs, Path(runs), Path(out), settings,
+        device=device, jobs=jobs, until=_until(minutes), workers=workers, **_kept(memory))]
+    for folder, where in todo:
+        for p in write_shortcut(folder, where, say): print(p)
+
+# %% ../nbs/library/42_cli.ipynb #9bfe75ac
+def _train_arms(preset, seeds, data, models, size, epochs, runs, out, settings, **kwargs):
+    "Train the arms; the folder of their records, and where their figures belong"
+    from inception_repro.results.rates import shorter
+    from inception_repro.training.recipe import preset as make
+    from inception_repro.results.shortcut import run_shortcut
+    changes, source = _source(data, preset)
+    arm = dict.fromkeys(('scale', 'shortcut', 'addition', 'projection_norm'), 'the arms of the experiment differ in it')
+    changes |= _changes(settings, arm | dict(px='use --size'), px=size)
+    changes = dict(epochs=make(preset).epochs if epochs is None else epochs) | changes
+    base = shorter(preset, **changes)
+    which = dict(models=tuple(models.split(','))) if models else {}
+    run_shortcut(runs/f'{base.px}px', base, seeds, data=source, **which, **kwargs)
+    return runs/f'{base.px}px'/base.dataset, out/f'{base.px}px-{base.dataset}'
 
 # %% ../nbs/library/42_cli.ipynb #d9875760
 @app.command()
