@@ -99,7 +99,7 @@ def test_unfinished_runs_are_left_out(tmp_path):
 
 def test_no_finished_run(tmp_path):
     write(tmp_path, V4, 'no blocks', finished=False)
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match='synthetic has no finished run yet; run_shortcut makes them'):
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match='synthetic has no finished run yet; run_shortcut (in a shell: inception-repro shortcut) trains them'):
         read_shortcut(tmp_path / 'synthetic')
     with pytest.raises(FileNotFoundError, match='holds no records'): read_shortcut(tmp_path / 'nothing')
 
@@ -130,7 +130,7 @@ def test_what_is_no_arm_is_left_out(tmp_path):
 def test_records_without_gradients(tmp_path):
     folder = whole(tmp_path, 1, blocks=False)
     assert read_shortcut(folder).activity == {}
-    with pytest.raises(ValueError, match='has recorded its gradients; run_shortcut makes them'): plot_gradients(folder)
+    with pytest.raises(ValueError, match='has recorded its gradients; run_shortcut (in a shell: inception-repro shortcut) trains them'): plot_gradients(folder)
 
 
 # the table

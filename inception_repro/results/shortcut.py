@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 from scipy.special import stdtrit
 
-from .curves import chance_error, comparable_runs, network_label
+from .plotting import chance_error, comparable_runs, network_label
 from .reproduce import SIZES, train_all
-from .speedup import table_cell, network_row, markdown_table, ratio_text, speedup
+from .speedup import ratio_text, speedup
+from .summary import network_row
+from ..support.tables import table_cell, markdown_table
 from ..training.recipe import preset as _preset, run_name
 from ..training.records import read_runs
 
@@ -91,7 +93,7 @@ def read_shortcut(folder, # Of one dataset's records, such as figures/runs/short
     if not isinstance(folder, (str, Path)): return folder
     runs, activity = {}, {}
     if not (found := read_runs(folder)):
-        raise ValueError(f'{folder} has no finished run yet; run_shortcut makes them')
+        raise ValueError(f'{folder} has no finished run yet; run_shortcut (in a shell: inception-repro shortcut) trains them')
     for r in comparable_runs(found):
         if not (place := _OF.get(run_name(r.meta['recipe']))):
             warnings.warn(f'{r.path} is left out: {run_name(r.meta["recipe"])} is no arm of the experiment')
@@ -99,7 +101,7 @@ def read_shortcut(folder, # Of one dataset's records, such as figures/runs/short
         runs[key := (*place, r.meta['seed'])] = r
         blocks = r.path.with_suffix('.activity.json')
         if blocks.exists(): activity[key] = json.loads(blocks.read_text(encoding='utf-8'))
-    if not runs: raise ValueError(f'{folder} has no run of an arm; run_shortcut makes them')
+    if not runs: raise ValueError(f'{folder} has no run of an arm; run_shortcut (in a shell: inception-repro shortcut) trains them')
     return Study(runs, activity)
 
 # %% ../../nbs/3_results/04_shortcut.ipynb #ded7dd2d

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .curves import network_label
+from .plotting import network_label
 from .shortcut import chance_level, final, named, paired, points, read_shortcut, signed, t_interval
-from .speedup import markdown_table
+from ..support.tables import markdown_table
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'PATHS', 'Effect', 'sentence', 'effects', 'effects_table', 'Depth', 'depth_pays', 'depth_table']
@@ -186,7 +186,7 @@ def depth_table(folder, # Of the records, or a `Study`
                ) -> str: # Markdown; says so where no arm has a control yet
     "The difference to the control at each evaluation, and since when it stays below zero"
     if not (found := depth_pays(folder)):
-        return 'No arm has a finished control without blocks yet; run_shortcut makes them.'
+        return 'No arm has a finished control without blocks yet; run_shortcut (in a shell: inception-repro shortcut) trains them.'
     at = sorted({round(i) for i in np.linspace(0, len(found[0].epochs) - 1, columns)})
     rows = [dict(network=network_label(d.model), arm=d.arm, seeds=d.seeds, since=d.since, sure=d.surely)
             | {i: points(d.at(i)) for i in at} for d in found]

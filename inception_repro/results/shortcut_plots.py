@@ -13,11 +13,13 @@ from matplotlib import style
 from matplotlib.ticker import MaxNLocator
 
 from ..architecture.draw import Picture, write_picture
-from .curves import (
-    GREY, GRID, INK, seed_band, chance_error, network_label, wrap_text, caption, large, small)
+from .curves import caption
+from .plotting import GREY
+from .plotting import (
+    GRID, INK, seed_band, chance_error, network_label, wrap_text, large, small)
 from .shortcut import ARMS, named, read_shortcut, shortcut_table, signed
 from .shortcut_effects import depth_pays, depth_table, effects_table
-from ..training.records import atomic_write
+from ..support.files import atomic_write
 
 # %% auto #0
 __all__ = ['plot_arms', 'plot_depth', 'plot_gradients', 'write_shortcut']
@@ -99,7 +101,7 @@ def _told(study, models, drawn=_DRAWN):
 def _some(study, models):
     "The networks of a picture, if any of them has runs"
     if not set(models) & set(study.models()):
-        raise ValueError(f"there is no finished run of {' or '.join(models)}; run_shortcut makes them")
+        raise ValueError(f"there is no finished run of {' or '.join(models)}; run_shortcut (in a shell: inception-repro shortcut) trains them")
     return models
 
 def _empty(ax, why):
@@ -173,7 +175,7 @@ def plot_depth(folder, # Of the records, or a `Study`
     "Error of each arm minus that of its own control without blocks, with 95 % intervals over seeds"
     study = read_shortcut(folder)
     if not (found := [d for d in depth_pays(study) if d.model in models]):
-        raise ValueError('no arm has a finished control without blocks; run_shortcut makes them')
+        raise ValueError('no arm has a finished control without blocks; run_shortcut (in a shell: inception-repro shortcut) trains them')
     few, limits = 'No band where there is one seed. ' * any(len(d.seeds) == 1 for d in found), _limits(found, top)
     text = ('Error with blocks minus error of the same network without blocks, paired by seed: below the dotted line, '
             'depth pays off. Line the mean over seeds, band its 95 % t-interval. '
@@ -230,7 +232,7 @@ def plot_gradients(folder, # Of the records, or a `Study`
     study = read_shortcut(folder)
     lines = {(k, m): {a: v for a in _WATCHED if (v := _by_depth(study, m, a, k))} for k in _AXES for m in models}
     if not (steps := [v[2] for own in lines.values() for v in own.values()]):
-        raise ValueError(f"no finished run of {', '.join(models)} has recorded its gradients; run_shortcut makes them")
+        raise ValueError(f"no finished run of {', '.join(models)} has recorded its gradients; run_shortcut (in a shell: inception-repro shortcut) trains them")
     text = ('Above: norm of the gradient at the output of each block. Below: norm of what the branch adds, over that '
             f'of its input. Dashed at initialisation, solid at step {max(steps):,}; one batch, median over seeds. '
             f"{_told(study, models, '')}")
