@@ -24,7 +24,7 @@ from inception_repro.training.records import COLUMNS, Record
 from inception_repro.results.shortcut import ARMS, arms, missing, read_shortcut, run_shortcut, shortcut_table, t_interval
 from inception_repro.results.shortcut_effects import (
     PATHS, QUESTIONS, depth_pays, depth_table, effects, effects_table, sentence)
-from inception_repro.results.shortcut_plots import _spread, plot_arms, plot_depth, plot_gradients, write_shortcut
+from inception_repro.results.shortcut_plots import spread_labels, plot_arms, plot_depth, plot_gradients, write_shortcut
 
 ENV = dict(commit=None, device='cpu x86_64', python='3', torch='2', fastai='2', inception_repro='0', threads=1)
 BASE = preset('tiny40', px=107, epochs=4, compress=20.)
@@ -328,7 +328,7 @@ def test_gradients_in_the_picture(tmp_path):
 @pytest.mark.parametrize('n', range(1, 9))
 def test_labels_apart(n):
     at = np.random.default_rng(n).random(n)
-    z = _spread(at, .1, 0, 1)
+    z = spread_labels(at, .1, 0, 1)
     assert (np.argsort(z) == np.argsort(at)).all() and (np.diff(np.sort(z)) > .1 - 1e-9).all() and z.min() >= 0 and z.max() <= 1 + 1e-9
 
 
@@ -387,7 +387,7 @@ def test_help_says_what_it_does():
 
 
 def test_a_study_resumes(tmp_path):
-    tiny = preset('demo', width=1/16, classes=3, per_class=22, valid_per_class=4, bs=16, epochs=1, evals=1)
+    tiny = preset('fractals10', width=1/16, classes=3, per_class=22, valid_per_class=4, bs=16, epochs=1, evals=1)
     quiet = dict(device='cpu', jobs=1, progress=False)
     first = run_shortcut(tmp_path, tiny, 1, ['inception_v3'], **quiet)
     before = [p.read_bytes() for p in first]

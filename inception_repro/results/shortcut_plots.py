@@ -22,7 +22,7 @@ from .shortcut_effects import depth_pays, depth_table, effects_table
 from ..support.files import atomic_write
 
 # %% auto #0
-__all__ = ['plot_arms', 'plot_depth', 'plot_gradients', 'write_shortcut']
+__all__ = ['spread_labels', 'plot_arms', 'plot_depth', 'plot_gradients', 'write_shortcut']
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #ed41411a
 _STYLES = { # colour, dashes, width; a scale is the same in both networks
@@ -35,7 +35,7 @@ _STYLES = { # colour, dashes, width; a scale is the same in both networks
 def _style(arm): return dict(zip(('color', 'ls', 'lw'), _STYLES[arm.removeprefix('shortcut, ')]))
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #16f9c1ed
-def _spread(at, gap, low, high):
+def spread_labels(at, gap, low, high):
     "Positions at least `gap` apart and inside of the limits, as near to `at` as that allows"
     if not len(at): return np.array([])
     order, groups = np.argsort(at, kind='stable'), []
@@ -52,7 +52,7 @@ def _spread(at, gap, low, high):
 def _end_labels(ax, ends, high):
     "Names of lines at the right of a panel `high` points tall; `ends` are (x, y, name, look). An arrow: above the axis"
     at = [ax.transAxes.inverted().transform(ax.transData.transform(o[:2])) for o in ends]
-    for (x, y), place, (*_, name, look) in zip(at, _spread([y for _, y in at], 11.5 / high, 0, 1), ends):
+    for (x, y), place, (*_, name, look) in zip(at, spread_labels([y for _, y in at], 11.5 / high, 0, 1), ends):
         own = dict(transform=ax.transAxes, clip_on=False)
         if y <= 1: ax.plot([x, 1.035], [y, place], color=look['color'], lw=.6, **own)
         ax.plot([1.035, 1.135], [place] * 2, **look, **own)
