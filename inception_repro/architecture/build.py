@@ -25,14 +25,15 @@ class ConvUnit(nn.Sequential):
     def __init__(self, node, # `Conv`
                  ni, # Number of input filters
                 ):
-        super().__init__(OrderedDict(conv=_conv(node, ni), bn=nn.BatchNorm2d(node.nf, eps=1e-3), act=nn.ReLU(inplace=True)))
+        bn, act = nn.BatchNorm2d(node.nf, eps=1e-3), nn.ReLU(inplace=True)
+        super().__init__(OrderedDict(conv=_conv(node, ni), bn=bn, act=act))
 
 def _padding(node): return 0 if node.valid else tuple(k // 2 for k in node.ks)
 
 def _conv(node, ni):
-    "A convolution whose weights `init_weights` will fill: torch's own first filling is skipped"
-    return nn.utils.skip_init(nn.Conv2d, ni, node.nf, node.ks, node.stride, _padding(node), bias=node.linear and not node.norm,
-                              device=torch.get_default_device())
+    "A convolution with uninitialised weights, which `init_weights` will fill"
+    return nn.utils.skip_init(nn.Conv2d, ni, node.nf, node.ks, node.stride, _padding(node),
+                              bias=node.linear and not node.norm, device=torch.get_default_device())
 
 class LinearUnit(ConvUnit):
     "Convolution without bias, batch normalisation, no activation: a residual's projection with `norm`"
@@ -69,7 +70,7 @@ class PlainUnit(nn.Sequential):
 def module(node, # A figure
            size, # Input, (rows, columns, filters)
           ) -> nn.Module:
-    "The module that computes a figure; `init_weights` has yet to fill it"
+    "The module that computes a figure, with uninitialised weights"
     match node:
         case Conv(): return _convolution(node, size[2])
         case Pool(): return _pool(node)
@@ -88,7 +89,7 @@ def _convolution(node, ni):
     return _conv(node, ni) if node.linear else ConvUnit(node, ni)
 
 def _residual(node, size):
-    "A residual block as its figure has it; a removed one has no parameters"
+    "The module of a residual block; a removed one has no parameters"
     if node.removed: return nn.ReLU() if node.act else nn.Identity()
     body, out = module(node.body, size), shape(node.body, size)
     linear = _convolution(node.linear(size[2]), out[2]) if node.project else nn.Identity()
@@ -100,20 +101,20 @@ class Group(nn.Sequential):
 # %% ../../nbs/library/03_build.ipynb #4d339c99
 def init_weights(m, # Any module; used as `net.apply(init_weights)`
                 ):
-    "He et al.'s normal for convolutions, half of its variance for a classifier, zero for biases"
+    "He et al.'s initialisation for convolutions, half of its variance for a classifier, zero for biases"
     if isinstance(m, (nn.Conv2d, nn.Linear)):
         nn.init.kaiming_normal_(m.weight, nonlinearity='relu' if isinstance(m, nn.Conv2d) else 'linear')
         if m.bias is not None: nn.init.zeros_(m.bias)
 
 def init_glorot(m, # Any module; used as `net.apply(init_glorot)`
                ):
-    "Glorot and Bengio's uniform for convolutions (TF-slim's default, kept by the released Inception-ResNet-v2); else as `init_weights`"
+    "Glorot and Bengio's uniform for convolutions, as in the released Inception-ResNet-v2; else as `init_weights`"
     init_weights(m)
     if isinstance(m, nn.Conv2d): nn.init.xavier_uniform_(m.weight)
 
 # %% ../../nbs/library/03_build.ipynb #21e20acd
 class _Frozen:
-    "While active, batch normalisation leaves its running statistics alone"
+    "While active, batch normalisation does not change its running statistics"
     def __init__(self, m): self.bns = [o for o in m.modules() if isinstance(o, nn.modules.batchnorm._BatchNorm)]
     def __enter__(self):
         self.old = [(b.momentum, b.num_batches_tracked) for b in self.bns]
@@ -123,7 +124,7 @@ class _Frozen:
 
 # %% ../../nbs/library/03_build.ipynb #fe76812a
 class Trunk(nn.Sequential):
-    "The stages of Figure 9 or 15 by name"
+    "The stages of Figure 9 or 15, by name"
     grad_checkpointing = False
 
     def _block(self, block, x):
@@ -132,7 +133,7 @@ class Trunk(nn.Sequential):
         return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _Frozen(block)))
 
     def forward(self, x, # Images, (n, in_chans, rows, columns)
-                at=None, # Names of stages, or of steps inside them such as `stem.4`: return these outputs, in this order
+                at=None, # Names of stages, or steps such as `stem.4`, whose outputs are returned in this order
                ):
         taps = {}
         for name, stage in self.named_children():
@@ -153,9 +154,9 @@ def _trunk(seq, size):
 def build(figure, # A figure, or a `Network`
           size=(299, 299, 3), # Input of a figure, (rows, columns, filters)
          ) -> nn.Module: # `Net` for a `Network`. Raises `TypeError` for anything else
-    "The initialised module that a figure stands for"
+    "The module of a figure, initialised"
     if isinstance(figure, Network): return Net(figure)
-    shape(figure, size)  # whether it is a figure, and its grids meet
+    shape(figure, size)  # raises if it is no figure or its grids differ
     mod = module(figure, size)
     mod.apply(init_weights)
     return mod
@@ -175,10 +176,10 @@ class Aux(nn.Sequential):
 # %% ../../nbs/library/03_build.ipynb #c2e6d619
 def check_images(x, # Images, (n, in_chans, rows, columns)
                  net, # `Network`
-                 need, # Side of its smallest image, pixels
-                 what='', # What needs that
+                 need, # Side of the smallest image, pixels
+                 what='', # Situation that needs this size, for the message
                 ):
-    "Raise `ValueError` unless a network can read the images; return them"
+    "The images, if a network can read them; else `ValueError`"
     if x.ndim != 4 or x.shape[1] != net.in_chans:
         raise ValueError(f'input has shape {tuple(x.shape)}; {net.name} reads (n, {net.in_chans}, rows, columns)')
     if min(x.shape[2:]) < need:
@@ -187,7 +188,7 @@ def check_images(x, # Images, (n, in_chans, rows, columns)
 
 # %% ../../nbs/library/03_build.ipynb #b0af2c22
 class Net(nn.Module):
-    "A `Network` that runs: trunk, average pooling, dropout, classifier"
+    "The module of a `Network`: trunk, average pooling, dropout, classifier"
     def __init__(self, network):
         super().__init__()
         self.network, self.num_classes, self.in_chans = network, network.num_classes, network.in_chans
@@ -195,10 +196,8 @@ class Net(nn.Module):
         self.pool, self.drop = nn.AdaptiveAvgPool2d(1), nn.Dropout(network.drop_rate)
         self.num_features = self.head_hidden_size = shape(network.trunk, network.input)[2]
         self.classifier = _linear(self.num_features, self.num_classes)
-        self.aux, self.min_size = None, min_size(network.trunk)
-        if network.aux:
-            self.aux = Aux(network, stages(network.trunk, network.input)[slug(network.aux_at)][1])
-            self.aux_min_size = min_train_size(network)
+        self.min_size, self.aux_min_size = min_size(network.trunk), min_train_size(network)
+        self.aux = Aux(network, stages(network.trunk, network.input)[slug(network.aux_at)][1]) if network.aux else None
         self.apply(init_weights)
 
     def forward_features(self, x): # Images, (n, in_chans, rows, columns)
@@ -229,7 +228,7 @@ def get_classifier(self:Net):
     return self.classifier
 
 @patch
-def reset_classifier(self:Net, num_classes, # New number of classes; 0 leaves none
+def reset_classifier(self:Net, num_classes, # New number of classes; 0: no classifier
                      global_pool=None, # timm's argument: 'avg', the only pooling of the paper
                     ):
     "Replace the classifier (and the auxiliary one) by a fresh one"
@@ -244,12 +243,12 @@ def reset_classifier(self:Net, num_classes, # New number of classes; 0 leaves no
 # %% ../../nbs/library/03_build.ipynb #17658d28
 @patch
 def set_grad_checkpointing(self:Net, enable=True): # False switches it off
-    "Trade time for memory in training: blocks forget their insides and recompute them in the backward pass"
+    "Save memory in training: blocks recompute their activations in the backward pass"
     self.trunk.grad_checkpointing = enable
 
 # %% ../../nbs/library/03_build.ipynb #1af0cee6
 def _stride(node, size):
-    "By how much a figure divides the grid: the strides on the way through its first branch"
+    "The factor by which a figure divides the grid: the product of the strides in its first branch"
     while isinstance(node, Concat): node = node.branches[0]
     res = 1
     for n in node.nodes if isinstance(node, Seq) else [node]:
@@ -271,32 +270,35 @@ def _steps(net):
 def feature_info(self:Net):
     "The last output at each stride, as timm lists them: `num_chs`, `reduction`, `module` (under `trunk`)"
     steps = _steps(self.network)
-    return [a for a, b in zip(steps, [*steps[1:], dict(reduction=0)]) if a['reduction'] > 1 and a['reduction'] != b['reduction']]
+    pairs = zip(steps, [*steps[1:], dict(reduction=0)])
+    return [a for a, b in pairs if a['reduction'] > 1 and a['reduction'] != b['reduction']]
 
 class FeatureInfo(list):
-    "What `FeatureNet` gives, with timm's accessors"
+    "The feature maps of a `FeatureNet`, with timm's accessors"
     def channels(self):
         "Filters of each map"
         return [i['num_chs'] for i in self]
     def reduction(self):
-        "By how much each map is smaller than the image"
+        "Factor by which each map is smaller than the image"
         return [i['reduction'] for i in self]
     def module_name(self):
-        "Where in the trunk each map is taken"
+        "Name in the trunk of the step that gives each map"
         return [i['module'] for i in self]
 
 # %% ../../nbs/library/03_build.ipynb #7421d954
 class FeatureNet(nn.Module):
-    "The trunk alone, answering with a list of feature maps, finest first"
+    "The trunk alone; it returns a list of feature maps, finest first"
     def __init__(self, net, # `Net`
-                 out_indices=None, # Which of `feature_info`, a number or several; all unless given
+                 out_indices=None, # Index or indices into `feature_info`; all unless given
                 ):
         super().__init__()
         info = net.feature_info
-        idxs = range(len(info)) if out_indices is None else [out_indices] if isinstance(out_indices, int) else list(out_indices)
+        some = [out_indices] if isinstance(out_indices, int) else out_indices
+        idxs = range(len(info)) if out_indices is None else list(some)
         try: self.feature_info = FeatureInfo(info[i] for i in idxs)
         except (IndexError, TypeError):
-            raise ValueError(f'out_indices is {out_indices}; there are {len(info)} feature maps, 0 to {len(info) - 1}') from None
+            raise ValueError(f'out_indices is {out_indices}; there are {len(info)} feature maps, '
+                             f'0 to {len(info) - 1}') from None
         self.trunk, self.network, self.min_size = net.trunk, net.network, net.min_size
 
     def forward(self, x): # Images, (n, in_chans, rows, columns)
