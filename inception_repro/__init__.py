@@ -1,15 +1,37 @@
 __version__ = "0.1.0"
 
-_homes = dict(params='architecture.cost', macs='architecture.cost', activations='architecture.cost',
-              convolutions='architecture.cost', shape='architecture.graph', create_model='architecture.networks',
-              list_models='architecture.networks', load_weights='architecture.weights')
+_names = {  # what users need, by the module that has it
+    'architecture.graph': 'conv maxpool avgpool seq concat residual shape',
+    'architecture.stems': 'stem_v4 stem_r1 stem_v3 stem_r2_released',
+    'architecture.blocks': 'inception_a inception_b inception_c resnet_a_r1 resnet_b_r1 resnet_c_r1 '
+                           'resnet_a_r2 resnet_b_r2 resnet_c_r2',
+    'architecture.reductions': 'reduction_a reduction_b_v4 reduction_b_r1 reduction_b_r2 table_1',
+    'architecture.networks': 'inception_v3 inception_v4 inception_resnet_v1 inception_resnet_v2 '
+                             'inception_resnet_v2_b10_20_10 '
+                             'inception_v4_released inception_resnet_v2_released inception_resnet_v1_facenet '
+                             'create_model list_models network',
+    'architecture.cost': 'params macs activations convolutions',
+    'architecture.draw': 'draw',
+    'architecture.build': 'build',
+    'architecture.weights': 'load_weights',
+    'rewrites.fast': 'fast frozen',
+    'data.load': 'load',
+    'training.recipe': 'Recipe preset replace',
+    'training.fit': 'fit',
+    'training.records': 'read_run read_runs',
+    'evaluation.evaluate': 'evaluate',
+    'results.curves': 'plot_errors draw_figures',
+    'results.speedup': 'speedup',
+    'results.summary': 'summary',
+    'results.reproduce': 'reproduce'}
+_homes = {name: module for module, names in _names.items() for name in names.split()}
 
 
 def __getattr__(name):
-    "`from inception_repro import create_model`, and importing the package alone imports nothing else"
+    "Import a name when it is first used, so that `import inception_repro` alone imports nothing else"
     if name not in _homes: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from importlib import import_module
     return getattr(import_module(f'{__name__}.{_homes[name]}'), name)
 
 
-def __dir__(): return [*globals(), *_homes]
+def __dir__(): return sorted({*globals(), *_homes})
