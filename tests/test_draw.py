@@ -1,4 +1,4 @@
-"""Geometry of drawn figures: a family of random figures is too much to look at, so the artists themselves are measured."""
+"""Geometry of drawn figures: there are too many random figures to look at, so the artists themselves are measured."""
 import random
 import subprocess
 import sys
@@ -12,11 +12,13 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from inception_repro.architecture.draw import draw
 from inception_repro.architecture.graph import Network, Residual, Seq, avgpool, concat, conv, maxpool, residual, seq
 from inception_repro.architecture.residuals import figure_1, figure_2
+from inception_repro.architecture.variants import rescale
 
 half = dict(ks=3, stride=2, valid=True)
 fork = concat([conv(256, (1, 3))], [conv(256, (3, 1))])
 stem = seq(conv(32, **half), conv(32, 3, valid=True), conv(64, 3), concat([maxpool()], [conv(96, **half)]),
-           concat([conv(64), conv(96, 3, valid=True)], [conv(64), conv(64, (7, 1)), conv(64, (1, 7)), conv(96, 3, valid=True)]),
+           concat([conv(64), conv(96, 3, valid=True)],
+                  [conv(64), conv(64, (7, 1)), conv(64, (1, 7)), conv(96, 3, valid=True)]),
            concat([conv(192, **half)], [maxpool()]), name='Stem')
 block_a = concat([avgpool(), conv(96)], [conv(96)], [conv(64), conv(96, 3)], [conv(64), conv(96, 3), conv(96, 3)],
                  name='Inception-A')
@@ -34,7 +36,12 @@ figures = dict(
     reduction=(reduction, dict(size=(17, 17, 896), below='Previous Layer')), resnet=(resnet, dict(size=(8, 8, 2144))),
     scaled=(scaled, dict(counts=False)), opened=(scaled, dict(depth=1)), network=(network, {}),
     network_opened=(network, dict(depth=2)), one=(conv(8), {}), none=(seq(), {}),
-    skip=(concat([], [conv(8)]), dict(size=(9, 9, 8))))
+    skip=(concat([], [conv(8)]), dict(size=(9, 9, 8))),
+    noted=(stem, dict(notes={'3x3 Conv (192 stride 2 V)': 'printed without stride',
+                             ('3x3 MaxPool (stride 2 V)', 2): 'a note'})),
+    linear_noted=(resnet, dict(size=(8, 8, 2144), notes={'1x1 Conv (2144 Linear)': 'printed 2048, corrected to 2144'})),
+    letters=(reduction, dict(size=(17, 17, 896), letters=dict(k=256, l=384))),
+    removed=(rescale(network.trunk, 0), {}), removed_block=(rescale(resnet, 0), dict(size=(8, 8, 2144))))
 
 
 def some(rng, depth, names):
@@ -46,7 +53,8 @@ def some(rng, depth, names):
     if kind == 'conv': return conv(rng.choice([8, 96, 1792]), rng.choice([1, 3, (1, 7)]))
     if kind == 'seq': return seq(*inner(0), name=name)
     if kind == 'concat': return concat(*[inner(0) for _ in range(rng.randint(2, 4))], name=name)
-    return residual(*[inner(0) for _ in range(rng.randint(1, 3))], scale=rng.choice([1, .1]), act=rng.random() < .7, name=name)
+    branches = [inner(0) for _ in range(rng.randint(1, 3))]
+    return residual(*branches, scale=rng.choice([1, .1]), act=rng.random() < .7, name=name)
 
 
 def overlap(a, b, slack=.5):
@@ -108,7 +116,8 @@ def test_every_box_is_there():
 @pytest.mark.parametrize('kind', ['svg', 'png', 'pdf'])
 def test_same_bytes_whatever_the_style(tmp_path, kind):
     draw(stem, to=tmp_path/f'a.{kind}')
-    mine = {'savefig.bbox': 'tight', 'text.color': 'red', 'font.size': 30, 'svg.fonttype': 'none', 'axes.facecolor': 'black'}
+    mine = {'savefig.bbox': 'tight', 'text.color': 'red', 'font.size': 30, 'svg.fonttype': 'none',
+            'axes.facecolor': 'black'}
     with matplotlib.rc_context(mine):
         before = dict(matplotlib.rcParams)
         draw(stem, to=str(tmp_path/f'b.{kind}'))
@@ -127,7 +136,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', ['figure.jpeg', 'figure', 'svg'])
 def test_endings(name):
-    with pytest.raises(ValueError, match=f'cannot write .{name}.; end its name in one of .svg, .png, .pdf'): draw(stem, to=name)
+    message = f'cannot write .{name}.; end its name in one of .svg, .png, .pdf'
+    with pytest.raises(ValueError, match=message): draw(stem, to=name)
 
 
 def test_size_that_does_not_fit():
@@ -139,7 +149,8 @@ def test_shown_once_as_one_small_image(before):
     pytest.importorskip('ipykernel')
     nbformat, nbclient = pytest.importorskip('nbformat'), pytest.importorskip('nbclient')
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(
-        f'{before}\nfrom inception_repro.architecture.draw import draw\nfrom inception_repro.architecture.residuals import figure_1\ndraw(figure_1)')])
+        f'{before}\nfrom inception_repro.architecture.draw import draw\n'
+        'from inception_repro.architecture.residuals import figure_1\ndraw(figure_1)')])
     nbclient.NotebookClient(nb).execute()
     output, = nb.cells[0].outputs
     assert sorted(output.data) == ['image/png', 'text/plain']
@@ -151,3 +162,22 @@ def test_light_imports():
     code = ("import sys, inception_repro.architecture.draw as d; d.draw(d.Conv(8)); "
             "sys.exit(', '.join({'torch', 'fastai', 'matplotlib.pyplot', 'IPython'} & set(sys.modules)) or 0)")
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_notes_and_letters():
+    fig = draw(resnet, (8, 8, 2144), notes={'1x1 Conv (2144 Linear)': 'printed 2048'})
+    words = [t.get_text() for t in fig.axes[0].texts]
+    assert '1x1 Conv (2144 Linear)\nprinted 2048' in words
+    words = [t.get_text() for t in draw(reduction, (17, 17, 896), letters=dict(k=256, l=384)).axes[0].texts]
+    assert words[0] == 'Filter concat' and words[1] == '17x17' and words[-1] == '8x8'
+    assert words.count('1x1 Conv (k)') == 3
+    with pytest.raises(ValueError, match='no box for the note on'):
+        draw(resnet, (8, 8, 2144), notes={'1x1 Conv (9)': 'x'})
+    with pytest.raises(ValueError, match='another number of filters'):
+        draw(reduction, (17, 17, 896), letters=dict(k=1, l=1))
+
+
+def test_removed_blocks_are_dashed():
+    fig = draw(rescale(network.trunk, 0))
+    dashed = [b for b in fig.axes[0].patches if isinstance(b, FancyBboxPatch) and b.get_linestyle() != '-']
+    assert len(dashed) == 1
