@@ -198,7 +198,7 @@ def test_blacklist_beside_the_images_gives_both_splits(ilsvrc, tmp_path, monkeyp
         evaluate(tmp_path / 'inception_v4-0.safetensors', ilsvrc, blacklist=other, **kw)
     for bad in b'', b'\xff\xd8\xff\xe0', '\N{SUPERSCRIPT TWO}'.encode():
         other.write_bytes(bad)
-        with pytest.raises(ValueError, match='list.txt is no blacklist'):
+        with pytest.raises(ValueError, match='list.txt is not a blacklist'):
             evaluate(tmp_path / 'inception_v4-0.safetensors', ilsvrc, blacklist=other, **kw)
 
 

@@ -26,14 +26,14 @@ __all__ = ['Images', 'valid_images', 'find_blacklist', 'blacklisted']
 # %% ../../nbs/library/21_validation.ipynb #26ffcd0d
 @dataclass(frozen=True)
 class Images:
-    "Labelled images in an order"
+    "A list of labelled images"
     name: str
-    classes: tuple  # Names, in the order of the network's outputs
-    names: tuple  # Of the images: paths under `root`, or numbers where there are no files
-    labels: tuple  # Numbers of classes
-    stamp: str  # A hash that tells two sets apart
-    root: Path | None = None  # Folder of the files
-    pixels: torch.Tensor | None = None  # Or the images themselves, uint8, (n, 3, h, w)
+    classes: tuple # Names, in the order of the network's outputs
+    names: tuple # Of the images: paths under `root`, or numbers if there are no files
+    labels: tuple # Indices of classes
+    stamp: str # Hash of the set of images
+    root: Path | None = None # Folder of the files
+    pixels: torch.Tensor | None = None # The images, uint8, (n, 3, h, w), if there are no files
 
     def __len__(self): return len(self.names)
 
@@ -42,29 +42,29 @@ class Images:
         if self.pixels is not None: return self.pixels[i].permute(1, 2, 0).numpy()
         with Image.open(self.root / self.names[i]) as im: return np.array(to_rgb(im))
 
-    def read(self, i): # A number
+    def read(self, i): # Index of an image
         "An image and None, or None and the reason why it cannot be read"
         try: return self[i], None
         except UnidentifiedImageError: return None, 'not an image'
-        except Exception as e: return None, f'unreadable ({e})'  # Pillow's decoders raise errors of many kinds
+        except Exception as e: return None, f'unreadable ({e})' # Pillow's decoders raise many kinds of errors
 
 # %% ../../nbs/library/21_validation.ipynb #d3a2ef49
 def _class_names(classes, known):
-    "The classes in the order of the network's outputs"
+    "Class names in the order of the network's outputs"
     if classes is None or isinstance(classes, int):
         if classes and classes > len(known): raise ValueError(f'there are {len(known)} classes, not {classes}')
         return tuple(known)[:classes]
     if isinstance(classes, (str, Path)):
-        if not Path(classes).is_file(): raise ValueError(f'no file {classes}; give one with a class in every line')
+        if not Path(classes).is_file(): raise ValueError(f'no file {classes}; give one with a class per line')
         classes = [o.split()[0] for o in _text(classes).splitlines() if o.strip()]
     if twice := [c for c, n in Counter(classes).items() if n > 1]:
-        raise ValueError(f'{twice[0]!r} names two classes; give each a name of its own, such as a WordNet identifier')
+        raise ValueError(f'{twice[0]!r} names two classes; give every class its own name, such as a WordNet identifier')
     return tuple(classes)
 
 def _text(path): return Path(path).read_text(encoding='utf-8-sig', errors='replace')
 
 def _find(source):
-    "A folder's root, its validation images by class, and its classes"
+    "The root of a folder, its validation images by class, and its class names"
     root = Path(dataset_root(source)).expanduser().resolve()
     if not root.is_dir(): raise ValueError(f'no folder {root}; give one with val/, or the validation images themselves')
     side = next((s for s in ('val', 'valid') if (root / s).is_dir()), None)
@@ -75,12 +75,12 @@ def _find(source):
     return root, found, sorted(set(known) or found)
 
 # %% ../../nbs/library/21_validation.ipynb #419bd0f0
-def valid_images(source='fractals', # A folder, with `val` in it or of validation images; or as `load` takes it
-                 classes=None, # The first so many; or names, or a file of names, in the order of a network's outputs
-                 per_class=None, # The first so many images of each class
-                 size=64, # Of the fractals, pixels
-                ) -> Images: # Raises `ValueError` for an unknown layout and for images of unknown classes
-    "The validation images of a folder, or the built-in ones"
+def valid_images(source='fractals', # A folder with `val`, or of validation images; or any source of `load`
+                 classes=None, # How many; or names, or a file of names, in the order of a network's outputs
+                 per_class=None, # How many images of each class; all unless given
+                 size=64, # Side of the fractals, pixels
+                ) -> Images: # Raises `ValueError` for an unknown layout or images of unknown classes
+    "The validation images of a folder, or the built-in fractals"
     if source == 'fractals':
         if not isinstance(classes, int | None): raise ValueError(f'the built-in images have no classes {classes!r}; give a number')
         x, y = fractals(classes or 20, per_class or 50, size, 0, 'valid')
@@ -99,8 +99,8 @@ def valid_images(source='fractals', # A folder, with `val` in it or of validatio
 
 # %% ../../nbs/library/21_validation.ipynb #a34cddda
 def find_blacklist(root, # Folder of the images
-                  ): # Path, or None
-    "The development kit's blacklist, beside the images"
+                  ): # Path; None if there is none
+    "Find the development kit's blacklist near the images"
     for place in (root, root / 'data', *root.parents[:3]):
         for pattern in ('', 'devkit/data/', '*devkit*/', '*devkit*/data/'):
             found = sorted(place.glob(f'{pattern}*clsloc_validation_blacklist.txt'))
@@ -108,15 +108,15 @@ def find_blacklist(root, # Folder of the images
 
 def blacklisted(names, # Of images, such as ILSVRC2012_val_00000001.JPEG
                 path, # The development kit's file
-                must=True, # Name one of them
-               ) -> np.ndarray: # Bool, one for each name. Raises `ValueError` where the list is of other images
+                must=True, # Whether a list without any of the names is an error
+               ) -> np.ndarray: # Bool, one per name. Raises `ValueError` if the list is of other images
     "Which images are on the blacklist"
     if not Path(path).is_file(): raise ValueError(f'no blacklist at {path}; it is in the data of a development kit')
     lines = _text(path).split()
     if bad := [o for o in lines or [''] if not o.isdecimal()]:
-        raise ValueError(f'{path} is no blacklist: {bad[0][:20]!r} is not the number of an image')
+        raise ValueError(f'{path} is not a blacklist: {bad[0][:20]!r} is not the number of an image; give the file of a development kit')
     number = lambda name: int(m[1]) if (m := re.search(r'ILSVRC2012_val_(\d+)\.\w+$', name)) else -1
     found = np.isin([number(n) for n in names], [int(o) for o in lines])
     if must and not found.any():
-        raise ValueError(f'{path} names none of the {len(names)} images, such as {names[0]}; it is of other images')
+        raise ValueError(f'{path} names none of the {len(names)} images, such as {names[0]}; give the list of these images')
     return found
