@@ -67,13 +67,6 @@ class _Words:
         if wrap and text_width(text) > _WIDE - 12: text = text.replace(' (', '\n(')
         return (f'{text}\n{note}', f'{tint} noted') if note else (text, tint)
 
-    def check(self):
-        "Raise `ValueError` where a note belongs to no box"
-        for key in self.notes:
-            text, n = key if isinstance(key, tuple) else (key, 1)
-            if self.boxes[text] < n:
-                raise ValueError(f"no box for the note on {key!r}; the boxes are {', '.join(self.boxes)}")
-
 # %% ../../nbs/library/02_draw.ipynb #03c3db5c
 @dataclass
 class _Part:
@@ -310,6 +303,13 @@ def _figure(node, size, words, depth):
     part = _part(node, size, words, depth, top=True)
     return _noted(part, out) if words.counts and not isinstance(node, Seq) else part
 
+def _check_notes(words):
+    "Raise `ValueError` where a note belongs to no box"
+    for key in words.notes:
+        text, n = key if isinstance(key, tuple) else (key, 1)
+        if words.boxes[text] < n:
+            raise ValueError(f"no box for the note on {key!r}; the boxes are {', '.join(words.boxes)}")
+
 def _below(figure, image):
     "What the paper draws a figure on"
     pure = isinstance(figure, Residual) and not figure.project
@@ -337,7 +337,7 @@ def draw(figure, # A figure, or a `Network`
     image = f'Input ({grid})' if counts else 'Input'
     below = below or _below(figure, image)
     ground = _ground(part, *words.say(below, 'join' if 'concat' in below else 'plain'))
-    words.check()
+    _check_notes(words)
     part = _above(_noted(ground, grid) if counts and below != image else ground, part)
     if title: _caption(part, title)
     fig = _paint(part)
