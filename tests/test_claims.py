@@ -1,0 +1,262 @@
+"""Verdicts on records whose answers are known, and the page of the committed ones.
+
+Not in a notebook: many small folders, and a shell.
+"""
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from inception_repro.results.claims import CHECKED, CLAIMS, claims, digest, write_claims
+from inception_repro.results.curves import large, small
+from inception_repro.results.findings import _both, _capped, section_33
+from inception_repro.results.judgement import (
+    CONFIRMED, CONTRADICTED, NOT_OBSERVED, PARTLY, TRAIN, UNTESTED, VERDICTS, Judgement, Records, combine, command)
+from inception_repro.results.judges import alike, better, competitive, faster, learns, mainly_size, no_blocks
+from inception_repro.training.recipe import preset
+from inception_repro.training.records import COLUMNS, Record
+from inception_repro.results.table_judges import crops, ensemble, printed
+from inception_repro.evaluation.tables import tables
+
+root = Path(__file__).parents[1]
+ENV = dict(commit=None, device='no device', python='3', torch='2', fastai='2', inception_repro='0')
+PURE, RESIDUAL = large
+
+
+def write(folder, model, half, end=20., seed=0, dataset='fractals', epochs=16, finished=True, **changes):
+    "A network that was never trained: its error falls to `end`, by half in every `half` epochs"
+    recipe = json.loads(json.dumps(asdict(preset('demo', model.split('+')[0], dataset=dataset, epochs=epochs, **changes))))
+    rec = Record.create(folder, model, seed, dataset, '0', recipe, ENV, data=dict(classes=10, train=4000, valid=500))
+    for i in range(1, epochs + 1):
+        top1 = end + .01 * seed + (90 - end) * 2 ** (-i / half)
+        rec.append(**{k: dict(epoch=i, step=i, images=i, top1=top1, top5=top1 / 2, seconds=i).get(k, 1.) for k in COLUMNS})
+    if finished: rec.finish()
+
+
+def judged(judge, root, nets, study='runs', seeds=3, **kw):
+    "The verdict on networks of a half-life and a final error each"
+    for m, (half, end) in nets.items():
+        for s in range(seeds): write(root / study, m, half, end, s, **kw)
+    return judge(Records(root))
+
+
+@pytest.fixture(scope='module')
+def page(): return claims(root / 'figures')
+
+
+def test_quotes():
+    assert all(c.quote and c.section for c in CLAIMS)
+    assert max(Counter(c.quote for c in CLAIMS).values()) == 1
+    assert digest() == CHECKED, 'a quote was changed: compare it with arXiv v2, then set CHECKED'
+
+
+def test_every_row_has_a_record_or_a_reason(page):
+    assert len(page.rows) == len(CLAIMS) and sum(page.counts().values()) == len(CLAIMS)
+    for c, j in page.rows:
+        assert j.verdict in VERDICTS and (j.numbers and j.figure and j.command or j.reason), c.quote
+        for f in filter(None, j.figure.split(', ')): assert (root / f).exists(), f
+        assert c.section != '§3.3' or j.verdict != UNTESTED, f'no row of the verdicts of stability is found for {c.quote!r}'
+    text = page._repr_markdown_()
+    assert all(c.quote in text for c in CLAIMS) and text.startswith(f'{len(CLAIMS)} sentences')
+    heads = [line.removeprefix('### ') for line in text.splitlines() if line.startswith('### ')]
+    assert heads == ['Abstract', '§1', '§2', '§3.2', '§3.3', '§5', '§6', 'Commands']
+
+
+def test_without_records_only_counts_are_judged(tmp_path, page):
+    empty = claims(tmp_path / 'figures')
+    for (c, j), (_, full) in zip(empty.rows, page.rows):
+        counted = 'architecture/fig15' in j.figure
+        if not counted: assert j.verdict == UNTESTED and j.reason, c.quote
+        if not counted and not j.command: assert full.verdict == UNTESTED # no record could decide: a reason, for ever
+    assert write_claims(tmp_path / 'figures', tmp_path / 'claims.md').read_text('utf-8') == empty._repr_markdown_()
+
+
+def test_a_judgement_needs_something_to_rest_on():
+    with pytest.raises(ValueError, match='give the reason'): Judgement(CONFIRMED, 'numbers', figure='a.svg')
+    with pytest.raises(ValueError, match='one of confirmed'): Judgement('seen', reason='none')
+    a, b = Judgement(CONFIRMED, reason='a'), Judgement(CONTRADICTED, reason='b')
+    assert combine(a, b, names=('x', 'y')).numbers == f'*x*, {CONFIRMED}: a<br>*y*, {CONTRADICTED}: b'
+
+
+# training speed
+
+@pytest.mark.parametrize('half, verdict', [(1.5, CONFIRMED), (2.4, PARTLY), (3, NOT_OBSERVED), (6, CONTRADICTED)])
+def test_faster(tmp_path, half, verdict):
+    j = judged(faster(large), tmp_path, {PURE: (3, 20), RESIDUAL: (half, 20)})
+    assert j.verdict == verdict and 'no record of a control' in j.numbers and TRAIN['control'] in j.command
+    assert 'over 9 pairs of seeds' in j.numbers
+
+
+def test_faster_needs_records_and_seeds(tmp_path):
+    j = faster(large)(Records(tmp_path))
+    assert j.verdict == UNTESTED and j.command == TRAIN['short'] and 'inception-v4' in j.reason
+    assert judged(faster(large), tmp_path, {PURE: (3, 20), RESIDUAL: (1.5, 20)}, seeds=1).verdict == PARTLY
+
+
+@pytest.mark.parametrize('half, verdict', [(None, PARTLY), (1.5, PARTLY), (1, PARTLY), (3, CONFIRMED)])
+def test_a_cause_is_judged_with_its_control(tmp_path, half, verdict):
+    nets = {PURE: (3, 20), RESIDUAL: (1.5, 20)} | ({no_blocks(RESIDUAL): (half, 20)} if half else {})
+    j = judged(faster(large, causal=True), tmp_path, nets)
+    assert j.verdict == verdict
+    assert ('blocks removed' in j.numbers) == bool(half)
+    if half: assert faster(large)(Records(tmp_path)).verdict == CONFIRMED # a caption compares two curves
+
+
+def test_the_control_is_found_in_the_shortcut_study(tmp_path):
+    nets = {PURE: (3, 20), RESIDUAL: (1.5, 20)}
+    judged(faster(large), tmp_path, nets)
+    for px in 75, 107: judged(faster(large), tmp_path, nets | {no_blocks(RESIDUAL): (3, 20)}, f'runs/shortcut/{px}px', px=px)
+    j = faster(large, causal=True)(Records(tmp_path))
+    assert j.verdict == CONFIRMED and list(map(str, j.runs)) == ['runs/shortcut/107px/fractals'] and 'px=107' in j.command
+    assert list(map(str, faster(large)(Records(tmp_path)).runs)) == ['runs/fractals']
+
+
+# the end of training
+
+@pytest.mark.parametrize('end, slightly, verdict', [
+    (19.5, True, CONFIRMED), (15, True, PARTLY), (15, False, CONFIRMED), (20, True, NOT_OBSERVED), (25, True, CONTRADICTED)])
+def test_better(tmp_path, end, slightly, verdict):
+    j = judged(better(RESIDUAL, PURE, slightly=slightly), tmp_path, {PURE: (1, 20), RESIDUAL: (1, end)})
+    assert j.verdict == verdict and 'not at a plateau' not in j.numbers
+
+
+def test_nothing_is_said_of_the_end_before_the_plateau(tmp_path):
+    j = judged(better(RESIDUAL, PURE), tmp_path, {PURE: (4, 20), RESIDUAL: (1, 15)})
+    assert j.verdict == NOT_OBSERVED and 'not at a plateau: inception-v4' in j.numbers and TRAIN['plateau'] in j.command
+
+
+def test_plateau_runs_are_preferred(tmp_path):
+    judge = better(RESIDUAL, PURE)
+    assert judged(judge, tmp_path, {PURE: (4, 20), RESIDUAL: (1, 15)}).verdict == NOT_OBSERVED
+    j = judged(judge, tmp_path, {PURE: (1, 20), RESIDUAL: (1, 25)}, 'runs/plateau', dataset='tiny-imagenet-40', px=107)
+    assert j.verdict == CONTRADICTED and list(map(str, j.runs)) == ['runs/plateau/tiny-imagenet-40']
+    assert '--set px=107' in j.command and '/plateau/tiny-imagenet-40/fig21.svg' in j.figure
+
+
+def test_one_seed_has_no_interval(tmp_path):
+    j = judged(better(RESIDUAL, PURE), tmp_path, {PURE: (1, 20), RESIDUAL: (1, 15)}, seeds=1)
+    assert j.verdict == NOT_OBSERVED and 'one seed' in j.numbers
+
+
+def test_unfinished_runs_are_left_out(tmp_path):
+    for m in large: write(tmp_path / 'runs', m, 1, finished=False)
+    assert better(RESIDUAL, PURE)(Records(tmp_path)).verdict == UNTESTED
+
+
+@pytest.mark.parametrize('end, same, competes', [(20, CONFIRMED, CONFIRMED), (25, CONTRADICTED, CONTRADICTED), (15, CONTRADICTED, CONFIRMED)])
+def test_alike(tmp_path, end, same, competes):
+    assert judged(alike(PURE, RESIDUAL), tmp_path, {PURE: (1, end), RESIDUAL: (1, 20)}).verdict == same
+    assert competitive(PURE, RESIDUAL)(Records(tmp_path)).verdict == competes
+
+
+@pytest.mark.parametrize('errors, verdict', [((30, 29.5, 20, 19.5), CONFIRMED), ((30, 20, 29.5, 19.5), CONTRADICTED)])
+def test_size_or_connections(tmp_path, errors, verdict):
+    nets = dict(zip((*small, *large), ((1, e) for e in errors)))
+    assert judged(mainly_size('top1', 26), tmp_path, nets).verdict == verdict
+
+
+@pytest.mark.parametrize('end, verdict', [(40, CONFIRMED), (88, CONTRADICTED)])
+def test_learns(tmp_path, end, verdict):
+    assert judged(learns(PURE), tmp_path, {PURE: (1, end)}).verdict == verdict
+    assert learns(PURE, 'inception_resnet_v2+no_addition')(Records(tmp_path)).verdict == (PARTLY if verdict == CONFIRMED else verdict)
+
+
+# §3.3
+
+def test_scaling_is_judged_by_its_records(tmp_path):
+    at = tmp_path / 'figures/runs/stability/fractals'
+    shutil.copytree(root / 'figures/runs/stability/fractals', at)
+    judge = section_33('scaling down the residuals')
+    assert judge(Records(tmp_path / 'figures')).verdict == CONFIRMED
+    for p in at.glob('*_scale0.*'): p.unlink()
+    for p in at.glob('*_scalereleased_*'): p.unlink()
+    assert judge(Records(tmp_path / 'figures')).verdict == UNTESTED
+    assert judge(Records(tmp_path)).command.startswith('python -m inception_repro.results.stability')
+
+
+def test_runs_at_chance_level_and_few_runs_confirm_nothing():
+    assert [_both(*o) for o in ((CONFIRMED, CONFIRMED), (CONFIRMED, UNTESTED), (CONTRADICTED, UNTESTED))] == [
+        CONFIRMED, PARTLY, NOT_OBSERVED]
+    j = Judgement(CONFIRMED, '1', figure='a.svg', command='run')
+    assert [_capped(j, n, f).verdict for n, f in ((3, False), (2, False), (3, True))] == [CONFIRMED, PARTLY, PARTLY]
+
+
+# Tables 2 to 5
+
+def result(models, crops, top1, top5, classes=1000, images=50_000, split='all', data='imagenet'):
+    e = {f'{k}{s}': v + d for k, v in (('top1', top1), ('top5', top5)) for s, d in (('', 0), ('_low', -.2), ('_high', .2))}
+    return dict(name='+'.join(models), models=models, crops=crops, split=split, images=images, data=data, classes=classes, **e)
+
+
+def evaluation(at, *results):
+    (at / 'evaluation').mkdir(parents=True)
+    (at / 'evaluation/imagenet.json').write_text(json.dumps(dict(results=results)))
+    return Records(at)
+
+
+@pytest.mark.parametrize('off, verdict', [(0, CONFIRMED), (2, CONTRADICTED)])
+def test_a_table_of_imagenet(tmp_path, off, verdict):
+    own = [result(list(r.models), '144', r.top1 + off, r.top5 + off) for r in tables[4].rows if r.models]
+    records = evaluation(tmp_path, *own)
+    assert printed(4)(records).verdict == verdict and printed(3)(records).verdict == UNTESTED
+    assert printed(4)(evaluation(tmp_path / 'one', own[0])).verdict == (PARTLY if off == 0 else CONTRADICTED)
+
+
+@pytest.mark.parametrize('many, verdict', [(18, CONFIRMED), (19.9, PARTLY), (21, CONTRADICTED)])
+def test_crops(tmp_path, many, verdict):
+    assert crops('1', '12')(evaluation(tmp_path, result(['inception_v4'], '1', 20, 5), result(['inception_v4'], '12', many, 5))).verdict == verdict
+
+
+@pytest.mark.parametrize('error, own, other', [(16.5, CONFIRMED, PARTLY), (18, CONTRADICTED, NOT_OBSERVED)])
+def test_ensemble(tmp_path, error, own, other):
+    singles = [result([m], '144', 17.7, 3.8) for m in large]
+    mixes = dict(own=[PURE, *[RESIDUAL] * 3], other=[PURE, RESIDUAL])
+    for (name, mix), verdict in zip(mixes.items(), (own, other)):
+        assert ensemble(evaluation(tmp_path / name, *singles, result(mix, '144', error, 3.1))).verdict == verdict
+
+
+# the shell
+
+def test_command_names_what_the_record_has(tmp_path):
+    write(tmp_path / 'figures/runs', PURE, 1, epochs=12)
+    records = Records(tmp_path / 'figures')
+    assert command(records, Path('runs/fractals')) == (
+        'inception-repro reproduce --preset demo --seeds 1 --runs figures/runs --out figures/fractals')
+
+
+def test_commands_are_spelt_right(tmp_path, page):
+    import shlex
+
+    from typer.main import get_command
+
+    from inception_repro.cli import app
+    commands, own = get_command(app).commands, page.commands()
+    for m, arm in (PURE, {}), (RESIDUAL, {}), (no_blocks(RESIDUAL), dict(scale=0.)):
+        write(tmp_path / 'figures/runs/plateau', m, 1, dataset='tiny-imagenet-40', classes=40, px=107, evals=(2, 1), **arm)
+    own += command(Records(tmp_path / 'figures'), Path('runs/plateau/tiny-imagenet-40')).splitlines()
+    assert sum(line.startswith('inception-repro') for line in own) > 8
+    for line in own:
+        prog, *args = shlex.split(line, comments=True)
+        assert prog in ('inception-repro', 'python'), line
+        if prog == 'inception-repro': commands[args[0]].make_context(args[0], args[1:])
+
+
+def test_shell(tmp_path):
+    from typer.testing import CliRunner
+
+    from inception_repro.cli import app
+    (tmp_path / 'figures').mkdir()
+    said = CliRunner().invoke(app, ['claims', str(tmp_path / 'figures'), '--out', str(tmp_path / 'claims.md')])
+    assert said.exit_code == 0 and said.stdout.startswith(f'{len(CLAIMS)} sentences') and str(tmp_path / 'claims.md') in said.stdout
+    assert (tmp_path / 'claims.md').read_text('utf-8') in said.stdout
+    assert isinstance(CliRunner().invoke(app, ['claims', str(tmp_path / 'none')]).exception, ValueError)
+
+
+def test_imports_no_torch():
+    code = 'import sys, inception_repro.results.claims; sys.exit("torch" in sys.modules)'
+    subprocess.run([sys.executable, '-c', code], check=True)
