@@ -5,7 +5,6 @@
 # %% ../nbs/library/42_cli.ipynb #f82b535c
 from __future__ import annotations
 
-import re
 import sys
 import time
 import warnings
@@ -15,9 +14,12 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from .support.messages import shell_text
+from .support.suggest import unknown
+
 # %% auto #0
-__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'claims', 'rates', 'evaluate', 'plan',
-           'bench', 'main']
+__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'claims', 'rates', 'shortcut',
+           'evaluate', 'plan', 'bench', 'main']
 
 # %% ../nbs/library/42_cli.ipynb #0aa768ca
 class _Stopped(Exception): "Ctrl-C"
@@ -25,7 +27,7 @@ class _Stopped(Exception): "Ctrl-C"
 class _Commands(TyperGroup):
     def invoke(self, ctx):
         try: return super().invoke(ctx)
-        except KeyboardInterrupt as e: raise _Stopped(str(e) or 'stopped; the same command goes on') from None # typer has no words for it
+        except KeyboardInterrupt as e: raise _Stopped(*e.args or ['stopped; the same command goes on']) from None # typer has no words for it
 
 app = typer.Typer(name='inception-repro', cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help='Inception-v4 and Inception-ResNet (Szegedy et al., 2016), figure by figure.')
@@ -37,15 +39,19 @@ def architecture():
         blocks as b, networks as m, reductions as r, residuals as f, scaling as p, stems as s)
     a35, b17, c8 = (lambda c: dict(size=(35, 35, c))), (lambda c: dict(size=(17, 17, c))), (lambda c: dict(size=(8, 8, c)))
     schema, on = dict(counts=False), dict(below='Previous Layer')
-    table = dict(title='k, l, m, n of Inception-v4 (Table 1)')
+    letters = dict(letters=r.table_1['inception_v4'], title='k, l, m and n are in Table 1')
+    stem = {'3x3 Conv (192 stride 2 V)': 'printed without stride', ('3x3 MaxPool (stride 2 V)', 2): 'printed without kernel'}
+    def noted(box, note): return dict(notes={box: note})
     return {
-        1: (f.figure_1, schema), 2: (f.figure_2, schema), 3: (s.stem_v4, {}), 4: (b.inception_a, a35(384)),
-        5: (b.inception_b, b17(1024)), 6: (b.inception_c, c8(1536)),
-        7: (r.reduction_a(**r.table_1['inception_v4']), a35(384) | table), 8: (r.reduction_b_v4, b17(1024)),
+        1: (f.figure_1, schema), 2: (f.figure_2, schema), 3: (s.stem_v4, dict(notes=stem)), 4: (b.inception_a, a35(384)),
+        5: (b.inception_b, b17(1024) | noted('7x1 Conv (256)', 'printed 1x7')), 6: (b.inception_c, c8(1536)),
+        7: (r.reduction_a(**r.table_1['inception_v4']), a35(384) | letters), 8: (r.reduction_b_v4, b17(1024)),
         9: (m.inception_v4, {}), 10: (b.resnet_a_r1, a35(256)), 11: (b.resnet_b_r1, b17(896)),
         12: (r.reduction_b_r1, b17(896) | on), 13: (b.resnet_c_r1, c8(1792)), 14: (s.stem_r1, {}),
-        15: (m.inception_resnet_v1, {}), 16: (b.resnet_a_r2, a35(384)), 17: (b.resnet_b_r2, b17(1152)),
-        18: (r.reduction_b_r2, b17(1152) | on), 19: (b.resnet_c_r2, c8(2144)), 20: (p.figure_20, b17(896) | schema)}
+        15: (m.inception_resnet_v1, {}), 16: (b.resnet_a_r2, a35(384)),
+        17: (b.resnet_b_r2, b17(1152) | noted('1x1 Conv (1152 Linear)', 'printed 1154, corrected to 1152')),
+        18: (r.reduction_b_r2, b17(1152) | on),
+        19: (b.resnet_c_r2, c8(2144) | noted('1x1 Conv (2144 Linear)', 'printed 2048, corrected to 2144')), 20: (p.figure_20, b17(896) | schema)}
 
 # %% ../nbs/library/42_cli.ipynb #a64105cb
 def _to_draw(name):
@@ -56,7 +62,7 @@ def _to_draw(name):
         if int(digits) in (figures := architecture()): return figures[int(digits)]
         raise ValueError(f'unknown figure {name!r}; fig01 to fig20 are drawn here, fig21 to fig26 from records of training runs by `inception-repro figures`')
     try: return network(name), {}
-    except ValueError: raise ValueError(f"unknown figure {name!r}; fig01 to fig20, or one of {', '.join(list_models())}") from None
+    except ValueError: raise ValueError(unknown('figure', name, list_models(), 'fig01 to fig20')) from None
 
 @app.command('draw')
 def draw_figure(name: Annotated[str, typer.Argument(help='fig01 to fig20, or the name of a network.')],
@@ -191,7 +197,7 @@ def figures(runs: Annotated[Path, typer.Argument(help="Folder of one dataset's r
             out: Annotated[Path, typer.Option(help='Folder of the figures and the summary.')] = Path('figures')):
     "Draw Figures 21 to 26 and write the summary, from records."
     from inception_repro.results.curves import draw_figures
-    from inception_repro.results.speedup import write_summary
+    from inception_repro.results.summary import write_summary
     for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
 
 # %% ../nbs/library/42_cli.ipynb #c1a1m501
@@ -200,7 +206,7 @@ def claims(root: Annotated[Path, typer.Argument(help='Folder of the figures and 
            out: Annotated[Path, typer.Option(help='File to write as well, .md.')] = None):
     "Judge each empirical sentence of the paper by the records that are there."
     from inception_repro.results.claims import claims as judge
-    from inception_repro.training.records import atomic_write
+    from inception_repro.support.files import atomic_write
     if not root.is_dir(): raise ValueError(f'{root} is no folder; give the one of the figures, with runs/ in it')
     print(text := judge(root)._repr_markdown_())
     if out: print(atomic_write(out, text))
@@ -237,6 +243,57 @@ def rates(preset: _Preset = 'demo',
               workers=workers, **_kept(memory))
     for p in write_rates(runs, out): print(p)
 
+# %% ../nbs/library/42_cli.ipynb #eb09c641
+def _arms_folders(runs, out):
+    "Folders of finished studies, and where their figures belong"
+    if not (found := sorted({p.parent for p in Path(runs).glob('*px/*/*.csv')})):
+        raise ValueError(f'{runs} holds no records of the experiment; leave out --draw to train, or give another --runs')
+    return [(p, Path(out)/f'{p.parent.name}-{p.name}') for p in found]
+
+# %% ../nbs/library/42_cli.ipynb #5a7c0b1d
+@app.command()
+def shortcut(preset: _Preset = 'demo',
+             seeds: Annotated[int, typer.Option(help='Number of seeds of each arm.')] = 3,
+             data: _Data = None,
+             models: Annotated[str, typer.Option(help="Networks, separated by commas: inception_v4, inception_resnet_v2, inception_v3, "
+                                                      "inception_resnet_v1; all four unless given.")] = None,
+             size: Annotated[int, typer.Option(help="Side of the network's images, pixels. From 107 on, the last blocks see more "
+                                                    "than one cell.")] = None,
+             epochs: Annotated[int, typer.Option(help="Passes over the training images; the preset's unless given. The learning rate "
+                                                      "falls as far in fewer.")] = None,
+             runs: Annotated[Path, typer.Option(help='Folder of the records, which are in RUNS/SIZEpx/DATASET.')] = Path('runs/shortcut'),
+             out: Annotated[Path, typer.Option(help='Folder of the figures and tables, which are in OUT/SIZEpx-DATASET.')] = Path('shortcut'),
+             draw: Annotated[bool, typer.Option('--draw', help='Train nothing; draw every study in RUNS again.')] = False,
+             device: _Device = None,
+             jobs: _Jobs = None,
+             minutes: _Minutes = None,
+             workers: _Workers = 2,
+             memory: _Memory = None,
+             settings: _Set = None):
+    "Train networks with shortcuts added, scaled or removed; draw and tell what each change does. The same command resumes."
+    from inception_repro.results.shortcut_plots import write_shortcut
+    say = lambda words: print(words, file=sys.stderr)
+    todo = _arms_folders(runs, out) if draw else [_train_arms(
+        preset, seeds, data, models, size, epochs, Path(runs), Path(out), settings,
+        device=device, jobs=jobs, until=_until(minutes), workers=workers, **_kept(memory))]
+    for folder, where in todo:
+        for p in write_shortcut(folder, where, say): print(p)
+
+# %% ../nbs/library/42_cli.ipynb #9bfe75ac
+def _train_arms(preset, seeds, data, models, size, epochs, runs, out, settings, **kwargs):
+    "Train the arms; the folder of their records, and where their figures belong"
+    from inception_repro.results.rates import shorter
+    from inception_repro.training.recipe import preset as make
+    from inception_repro.results.shortcut import run_shortcut
+    changes, source = _source(data, preset)
+    arm = dict.fromkeys(('scale', 'shortcut', 'addition', 'projection_norm'), 'the arms of the experiment differ in it')
+    changes |= _changes(settings, arm | dict(px='use --size'), px=size)
+    changes = dict(epochs=make(preset).epochs if epochs is None else epochs) | changes
+    base = shorter(preset, **changes)
+    which = dict(models=tuple(models.split(','))) if models else {}
+    run_shortcut(runs/f'{base.px}px', base, seeds, data=source, **which, **kwargs)
+    return runs/f'{base.px}px'/base.dataset, out/f'{base.px}px-{base.dataset}'
+
 # %% ../nbs/library/42_cli.ipynb #d9875760
 @app.command()
 def evaluate(networks: Annotated[list[str], typer.Argument(help='Names with public weights; files named MODEL-SEED.safetensors; folders.')],
@@ -255,7 +312,8 @@ def evaluate(networks: Annotated[list[str], typer.Argument(help='Names with publ
              device: _Device = None,
              fresh: Annotated[bool, typer.Option(help='Begin again, whatever is there.')] = False):
     "Errors of networks and of their ensemble: single crop, 12 crops, 144. The same command goes on."
-    from inception_repro.evaluation.evaluate import evaluate as run, listing, show_tables
+    from inception_repro.evaluation.evaluate import evaluate as run
+    from inception_repro.evaluation.tables import listing, show_tables
     rows = run(networks, data, _numbers(crops, '--crops', '1,12,144', int), out, runs, blacklist, record, classes, device, interpolation=interpolation,
                average=average, bs=bs, precision=precision, fresh=fresh)
     print('\n\n'.join([listing(rows), *([show_tables(rows)] * table)]))
@@ -306,17 +364,10 @@ def bench(model: Annotated[str, typer.Argument(help='Name of a network: see `inc
     print(table(measure(model, train, width, size, bs, find_device(device), rounds, bf16, compiled)))
 
 # %% ../nbs/library/42_cli.ipynb #ff17b791
-_SHELL = {'fresh=True': '--fresh', 'give data=,': 'give --data,', 'choose another out': 'choose another --out or --runs',
-          ', or pass mixed=True': '', 'seeds is': '--seeds is', 'or `classes`,': 'or --classes,',
-          'give the folder of the runs': 'give the folder of the runs, --runs',
-          'run_study makes it': '`inception-repro rates` makes it'} # ways out, as a shell has them
-
-def _say(words):
-    for python, shell in _SHELL.items(): words = words.replace(python, shell)
-    print('inception-repro:', re.sub(r'torch\.set_num_threads\((\d+)\)', r'OMP_NUM_THREADS=\1', words), file=sys.stderr)
+def _say(words): print('inception-repro:', words, file=sys.stderr)
 
 def _warn(message, category, filename, *args, others=warnings.showwarning, **kwargs):
-    if Path(__file__).parent in Path(filename).parents: _say(str(message))
+    if Path(__file__).parent in Path(filename).parents: _say(shell_text(message))
     else: others(message, category, filename, *args, **kwargs)
 
 def main():
@@ -325,11 +376,11 @@ def main():
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             app()
-    except _Stopped as e: code, words = 130, str(e)
-    except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e: code, words = 1, str(e)
+    except _Stopped as e: code, words = 130, shell_text(e)
+    except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e: code, words = 1, shell_text(e)
     except Exception as e:
         if type(e).__name__ != 'OutOfTime': raise
-        code, words = 75, str(e)
+        code, words = 75, shell_text(e)
     else: return
     _say(words)
     sys.exit(code)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from inception_repro.results.claims import CHECKED, CLAIMS, claims, digest, write_claims
-from inception_repro.results.curves import large, small
-from inception_repro.results.findings import _both, _capped, section_33
+from inception_repro.results.plotting import large, small
+from inception_repro.results.findings import both_verdicts, capped, section_33
 from inception_repro.results.judgement import (
     CONFIRMED, CONTRADICTED, NOT_OBSERVED, PARTLY, TRAIN, UNTESTED, VERDICTS, Judgement, Records, combine, command)
 from inception_repro.results.judges import alike, better, competitive, faster, learns, mainly_size, no_blocks
@@ -30,7 +30,7 @@ PURE, RESIDUAL = large
 
 def write(folder, model, half, end=20., seed=0, dataset='fractals', epochs=16, finished=True, **changes):
     "A network that was never trained: its error falls to `end`, by half in every `half` epochs"
-    recipe = json.loads(json.dumps(asdict(preset('demo', model.split('+')[0], dataset=dataset, epochs=epochs, **changes))))
+    recipe = json.loads(json.dumps(asdict(preset('fractals10', model.split('+')[0], dataset=dataset, epochs=epochs, **changes))))
     rec = Record.create(folder, model, seed, dataset, '0', recipe, ENV, data=dict(classes=10, train=4000, valid=500))
     for i in range(1, epochs + 1):
         top1 = end + .01 * seed + (90 - end) * 2 ** (-i / half)
@@ -112,7 +112,7 @@ def test_the_control_is_found_in_the_shortcut_study(tmp_path):
     judged(faster(large), tmp_path, nets)
     for px in 75, 107: judged(faster(large), tmp_path, nets | {no_blocks(RESIDUAL): (3, 20)}, f'runs/shortcut/{px}px', px=px)
     j = faster(large, causal=True)(Records(tmp_path))
-    assert j.verdict == CONFIRMED and list(map(str, j.runs)) == ['runs/shortcut/107px/fractals'] and 'px=107' in j.command
+    assert j.verdict == CONFIRMED and list(map(str, j.runs)) == ['runs/shortcut/107px/fractals'] and 'inception-repro shortcut' in j.command
     assert list(map(str, faster(large)(Records(tmp_path)).runs)) == ['runs/fractals']
 
 
@@ -172,7 +172,7 @@ def test_scaling_is_judged_by_its_records(tmp_path):
     at = tmp_path / 'figures/runs/stability/fractals'
     shutil.copytree(root / 'figures/runs/stability/fractals', at)
     judge = section_33('scaling down the residuals')
-    assert judge(Records(tmp_path / 'figures')).verdict == CONFIRMED
+    assert judge(Records(tmp_path / 'figures')).verdict == PARTLY # some of the scaled runs stay at the chance level
     for p in at.glob('*_scale0.*'): p.unlink()
     for p in at.glob('*_scalereleased_*'): p.unlink()
     assert judge(Records(tmp_path / 'figures')).verdict == UNTESTED
@@ -180,10 +180,10 @@ def test_scaling_is_judged_by_its_records(tmp_path):
 
 
 def test_runs_at_chance_level_and_few_runs_confirm_nothing():
-    assert [_both(*o) for o in ((CONFIRMED, CONFIRMED), (CONFIRMED, UNTESTED), (CONTRADICTED, UNTESTED))] == [
+    assert [both_verdicts(*o) for o in ((CONFIRMED, CONFIRMED), (CONFIRMED, UNTESTED), (CONTRADICTED, UNTESTED))] == [
         CONFIRMED, PARTLY, NOT_OBSERVED]
     j = Judgement(CONFIRMED, '1', figure='a.svg', command='run')
-    assert [_capped(j, n, f).verdict for n, f in ((3, False), (2, False), (3, True))] == [CONFIRMED, PARTLY, PARTLY]
+    assert [capped(j, n, f).verdict for n, f in ((3, False), (2, False), (3, True))] == [CONFIRMED, PARTLY, PARTLY]
 
 
 # Tables 2 to 5
@@ -226,7 +226,7 @@ def test_command_names_what_the_record_has(tmp_path):
     write(tmp_path / 'figures/runs', PURE, 1, epochs=12)
     records = Records(tmp_path / 'figures')
     assert command(records, Path('runs/fractals')) == (
-        'inception-repro reproduce --preset demo --seeds 1 --runs figures/runs --out figures/fractals')
+        'inception-repro reproduce --preset fractals10 --seeds 1 --runs figures/runs --out figures/fractals')
 
 
 def test_commands_are_spelt_right(tmp_path, page):

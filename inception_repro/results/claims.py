@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from .curves import large, small
+from .plotting import large, small
 from .findings import *
 from .judgement import *
 from .judges import *
-from ..training.records import atomic_write
+from ..support.files import atomic_write
 from .table_judges import *
 
 # %% auto #0
