@@ -350,11 +350,11 @@ def test_progress_of_what_is_left(terminal, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: terminal)
     images, folder = valid_images('fractals', 7, 2, 16), tmp_path / 'p'
     run = lambda: (predict(Reads(), images, folder, 1, 16, bs=4, name='reads'), capsys.readouterr().out)[1]
-    bar = '[{0}/{0} ' if terminal else '14 of 14 images'
+    bar = '14/14, ' if terminal else '14 of 14 images'
     for left in 14, 6, 0:  # of 14, the first time, after a kill, and when all is done
         if left < 14: os.truncate(folder / 'probabilities.f16', (14 - left) * 2 * 7)
         said = run()
-        assert (bar.format(left) in said and 'images/s' in said and said[-1] == '\n') == (left > 0), said
+        assert (bar in said and 'images/s' in said and '\n' in said[-9:]) == (left > 0), said
 
 
 # kills

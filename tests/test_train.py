@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from inception_repro.training import fit as train
+from inception_repro.training import callbacks, fit as train
 from inception_repro.training.checkpoint import Checkpoints
 from inception_repro.training.fit import fit
 from inception_repro.training.learner import TrainingCallback, learner, load_data
@@ -144,7 +144,7 @@ def test_seconds_are_of_steps(tmp_path, quiet, monkeypatch):
     class Slow(TrainingCallback):
         def after_batch(self): time.sleep(.02)
     def slow(f): return lambda *args: (time.sleep(.2), f(*args))[1]
-    monkeypatch.setattr(train, 'evaluate', slow(train.evaluate))
+    monkeypatch.setattr(callbacks, 'evaluate', slow(callbacks.evaluate))
     monkeypatch.setattr(Checkpoints, 'save', slow(Checkpoints.save))
     stop(TINY, tmp_path, {**quiet, 'cbs': Slow()}, 5)
     run = fit(TINY, tmp_path, **quiet, cbs=Slow())
@@ -158,15 +158,15 @@ def test_seconds_are_of_steps(tmp_path, quiet, monkeypatch):
 
 
 def test_a_compiling_step_counts_as_the_mean_of_the_others(monkeypatch):
-    now, watch = [0.], train.Watch(100., compiles=True)
-    monkeypatch.setattr(train.time, 'perf_counter', lambda: now[0])
-    monkeypatch.setattr(watch, 'wait', lambda: None)
+    now, watch = [0.], callbacks.Stopwatch(100., compiles=True)
+    monkeypatch.setattr(callbacks.time, 'perf_counter', lambda: now[0])
+    monkeypatch.setattr(watch, 'synchronize', lambda: None)
     def steps(*seconds):
         for s in seconds:
             now[0] += s
             watch.after_batch()
     def read():
-        with watch.stopped(): now[0] += 50 # an evaluation
+        with watch.paused(): now[0] += 50 # an evaluation
         return watch.seconds
     watch.before_fit()
     steps(60)
@@ -199,8 +199,8 @@ def test_the_time_is_over_before_anything_is_made(whole, tmp_path, quiet, monkey
     assert compare(fit(TINY, whole.path.parents[1], **late), whole) == '' # what is finished needs none
     stop(TINY, tmp_path, quiet, 5)
     monkeypatch.setattr(train, 'load_data', None)
-    with pytest.raises(train.OutOfTime, match='the time is over; the same command goes on from step 5'): fit(TINY, tmp_path, **late)
-    with pytest.raises(train.OutOfTime, match='command goes on from step 0'): fit(TINY, tmp_path, **late, fresh=True)
+    with pytest.raises(train.OutOfTime, match='the time is over; the same command resumes at step 5'): fit(TINY, tmp_path, **late)
+    with pytest.raises(train.OutOfTime, match='command resumes at step 0'): fit(TINY, tmp_path, **late, fresh=True)
     with pytest.raises(train.OutOfTime): fit(TINY, tmp_path/'new', **late | dict(until=float('nan')))
     assert not (tmp_path/'new').exists() and read_run(tmp_path/'fractals/inception_resnet_v1-0.csv')['step'].tolist() == [2, 4]
 
@@ -208,8 +208,8 @@ def test_the_time_is_over_before_anything_is_made(whole, tmp_path, quiet, monkey
 def test_a_limit_leaves_room_for_its_checkpoint(tmp_path, quiet):
     class Dear(TrainingCallback):
         order = 51
-        def after_batch(self): self.record_keeper.cost = 90. * (self.count.step == 3)
-    with pytest.raises(train.OutOfTime, match='from step 3'): fit(TINY, tmp_path, **quiet, until=time.time() + 60, cbs=Dear())
+        def after_batch(self): self.record_keeper.save_time = 90. * (self.count.step == 3)
+    with pytest.raises(train.OutOfTime, match='at step 3'): fit(TINY, tmp_path, **quiet, until=time.time() + 60, cbs=Dear())
 
 
 def test_fresh_goes_on_without_it(whole, tmp_path, quiet):
@@ -217,10 +217,10 @@ def test_fresh_goes_on_without_it(whole, tmp_path, quiet):
     other, fresh = replace(TINY, lr=.01), dict(quiet, fresh=True)
     fit(other, tmp_path, **quiet)
     for way, exc in (Once(), train.OutOfTime), (Raise(1, 'before_batch'), KeyboardInterrupt):
-        with pytest.raises(exc, match='the same command without fresh=True goes on from step [01]$'):
+        with pytest.raises(exc, match='the same command without fresh=True resumes at step [01]$'):
             fit(TINY, tmp_path, **fresh, cbs=way, until=time.time() + 99)
     assert compare(whole, fit(TINY, tmp_path, **quiet)) == ''
-    with pytest.raises(KeyboardInterrupt, match='the same command goes on from step 0'):
+    with pytest.raises(KeyboardInterrupt, match='the same command resumes at step 0'):
         interrupted(other, tmp_path, fresh)
     assert compare(whole, fit(TINY, tmp_path, **quiet)) == '' # nothing was lost
 
@@ -303,9 +303,10 @@ CHILD = f'''
 import signal, sys, time, torch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell\'s background processes ignore it
 torch.set_num_threads(1)
-from inception_repro.training.fit import Part, fit
+from inception_repro.training.fit import fit
+from inception_repro.training.learner import TrainingCallback
 from inception_repro.training.recipe import Recipe
-class Say(Part):
+class Say(TrainingCallback):
     order = 100
     def after_batch(self):
         print(self.count.step, flush=True)
@@ -339,7 +340,7 @@ def test_ctrl_c(whole, tmp_path, quiet):
     while int(p.stdout.readline()) < 3: pass
     p.send_signal(signal.SIGINT)
     err = p.communicate()[1]
-    assert p.returncode and 'stopped; the same command goes on from step' in err.splitlines()[-1]
+    assert p.returncode and 'stopped; the same command resumes at step' in err.splitlines()[-1]
     assert compare(whole, fit(TINY, tmp_path, **quiet)) == ''
 
 
@@ -404,7 +405,7 @@ def test_full_disk(whole, tmp_path, quiet, monkeypatch, what):
         m.setattr(os, 'fsync', full)
         recipe = TINY if what == 'checkpoint' else replace(TINY, evals=4)
         if what == 'row': whole = None
-        with pytest.raises(OSError, match='the disk is full; make room, and the same command goes on from step') as e:
+        with pytest.raises(OSError, match='the disk is full; make room, then the same command resumes at step') as e:
             fit(recipe, tmp_path, **quiet, save_every=0)
         assert e.value.errno == errno.ENOSPC
     again = fit(recipe, tmp_path, **quiet)
@@ -443,7 +444,7 @@ def test_other_threads(tmp_path, quiet):
     stop(TINY, tmp_path, quiet, 5)
     torch.set_num_threads(2)
     try:
-        with pytest.warns(UserWarning, match=r'begun with 1 threads and goes on with 2.*set_num_threads\(1\)'):
+        with pytest.warns(UserWarning, match=r'started with 1 threads and is resumed with 2.*set_num_threads\(1\)'):
             stop(TINY, tmp_path, quiet, 5)
     finally: torch.set_num_threads(1)
 
@@ -460,7 +461,7 @@ def test_not_finite(tmp_path, quiet, lr):
 def test_a_wild_loss_is_not_saved(tmp_path, quiet):
     "Here the limit would save it"
     class Wild(TrainingCallback):
-        order = 54 # after `Keep`, before `Limit`
+        order = 54 # after `RecordKeeper`, before `TimeLimit`
         def after_batch(self):
             if self.count.step != 3: return
             self.count.total.fill_(float('nan'))
@@ -471,7 +472,7 @@ def test_a_wild_loss_is_not_saved(tmp_path, quiet):
 
 
 def test_a_gpu_does_not_know_the_step():
-    keep = train.Keep(TINY, SimpleNamespace(path='r.csv'), None, 4)
+    keep = callbacks.RecordKeeper(TINY, SimpleNamespace(path='r.csv'), None, 4)
     total = SimpleNamespace(device=SimpleNamespace(type='cuda'))
     keep.learn = SimpleNamespace(count=SimpleNamespace(step=50, at=12.5, total=total), opt=SimpleNamespace(hypers=[dict(lr=.1)]))
     with pytest.raises(FloatingPointError, match='the loss is nan by step 50, epoch 12.5, learning rate 0.1'):
@@ -481,7 +482,7 @@ def test_a_gpu_does_not_know_the_step():
 @pytest.mark.parametrize('save_every', [1e9, 0])
 def test_a_large_network_is_saved_by_the_clock(whole, tmp_path, quiet, monkeypatch, save_every):
     "And at the end; rows that are younger than its checkpoint are written again"
-    monkeypatch.setattr(train, '_LIGHT', 0)
+    monkeypatch.setattr(callbacks, 'SMALL_NETWORK', 0)
     saved, save = [], Checkpoints.save
     monkeypatch.setattr(Checkpoints, 'save', lambda self, step, state: (saved.append(step), save(self, step, state)))
     stop(TINY, tmp_path, quiet, 7, save_every=save_every)
@@ -499,7 +500,7 @@ def test_all_are_begun_afresh_at_once(tmp_path, monkeypatch):
     todo = [replace(r, lr=.01) for r in old]
     train_all = partial(reproduce.train_all, runs=tmp_path, device='cpu', jobs=1, progress=False)
     train_all(old)
-    with pytest.raises(train.OutOfTime, match='the same command goes on from step 0'): train_all(todo, fresh=True, until=time.time())
+    with pytest.raises(train.OutOfTime, match='the same command resumes at step 0'): train_all(todo, fresh=True, until=time.time())
     assert all(read_run(p).meta['finished'] for p in train_all(old)) # nothing was begun, so nothing is lost
     fits = []
     def one(r, **kwargs):
@@ -508,7 +509,7 @@ def test_all_are_begun_afresh_at_once(tmp_path, monkeypatch):
         return fit(r, **{k: v for k, v in kwargs.items() if k != 'weights'})
     with monkeypatch.context() as m:
         m.setattr(reproduce, '_fit', one)
-        with pytest.raises(train.OutOfTime, match='the same command without fresh=True goes on from step 0'):
+        with pytest.raises(train.OutOfTime, match='the same command without fresh=True resumes at step 0'):
             train_all(todo, fresh=True, until=time.time() + 99)
     assert [read_run(p).meta['recipe']['lr'] for p in train_all(todo)] == [.01, .01]
 
@@ -538,8 +539,8 @@ def test_unknown_device(tmp_path, device):
 def test_devices_that_are_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    assert [str(train._device(d)) for d in (None, 'cpu', torch.device('cpu'), 'cuda:1')] == ['cuda', 'cpu', 'cpu', 'cuda:1']
-    with pytest.raises(ValueError, match="device is 'cuda:2', but torch finds 2, cuda:0 to cuda:1"): train._device('cuda:2')
+    assert [str(train.find_device(d)) for d in (None, 'cpu', torch.device('cpu'), 'cuda:1')] == ['cuda', 'cpu', 'cpu', 'cuda:1']
+    with pytest.raises(ValueError, match="device is 'cuda:2', but torch finds 2, cuda:0 to cuda:1"): train.find_device('cuda:2')
 
 
 def test_finished_returns_at_once(whole, quiet, monkeypatch):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +16,11 @@ from .batches import Batches, Split
 from .folders import list_images
 from .fractals import fractals
 from .pixels import cached, digest, report
+<<<<<<< HEAD
 from ..support.suggest import unknown
+=======
+from ..support.progress import track
+>>>>>>> 092b4f1 (Training walk: augmentation, images, the training loop; one progress library; callbacks, fit, resizing and fractals in the library)
 
 # %% auto #0
 __all__ = ['NAMES', 'Data', 'dataset_root', 'load']
@@ -64,10 +67,6 @@ def dataset_root(source):
     from fastai.data.external import URLs, untar_data
     return untar_data(getattr(URLs, source.upper()))
 
-def _bar(steps):
-    "A progress bar where somebody watches: a notebook or a terminal"
-    from fastprogress import core, fastprogress
-    return fastprogress.progress_bar(steps) if core.IN_NOTEBOOK or sys.stdout.isatty() else steps
 
 # %% ../../nbs/library/13_load.ipynb #9a1d7744
 def _generated(classes, per_class, valid_per_class, size, seed):
@@ -104,7 +103,7 @@ def load(source='fractals', # 'fractals', a name of fastai's such as 'imagenette
         return Data(name, found.classes, *splits, found.stamp(mtime=False), [])
     cache = Path(cache or os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'inception_repro'
     key = sha256(repr((found.root, classes, per_class, valid_per_class, size)).encode()).hexdigest()[:12]
-    splits, bad = cached(found, size, cache / f'{found.root.name}-{key}', workers, _bar if progress else None)
+    splits, bad = cached(found, size, cache / f'{found.root.name}-{key}', workers, (lambda o: track(o, f'decoding {name}')) if progress else None)
     report(bad, found.root, total)
     splits = [Split(*o) for o in splits]
     return Data(name, found.classes, *splits, _hash(found.classes, splits), bad)

@@ -5,7 +5,7 @@
 # %% ../../nbs/library/23_predict.ipynb #6d87141c
 from __future__ import annotations
 
-import os, sys, time
+import os, time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fastprogress import core, fastprogress
 
 from ..data.pixels import digest, report
 from .crops import INTERPOLATIONS, crops_1, crops_12, crops_144, views
 from .predictions import Predictions, Store, load_predictions
+from ..support.progress import ProgressBars
 from ..training.checkpoint import locked
 from ..support.messages import UserError
 from ..support.suggest import unknown
@@ -75,22 +75,22 @@ class _Meter:
     def __init__(self, name, n, start, show, every=30.):
         self.name, self.n, self.start, self.show, self.every = name, n, start, show, every
         self.began = self.said = time.monotonic()
-        self.bar = None
-        if show and start < n and (core.IN_NOTEBOOK or sys.stdout.isatty()):
-            self.bar = fastprogress.progress_bar(range(n - start))
-            self.bar.update(0)
+        self.bars = ProgressBars()
+        self.live = show and start < n and self.bars.live
+        if self.live: self.bar = self.bars.start().add(name, n, start)
 
     def update(self, done):
         now = time.monotonic()
         rate = (done - self.start) / max(now - self.began, 1e-9)
-        if self.bar:
-            self.bar.comment = f'{self.name}, {rate:.3g} images/s'
-            self.bar.update(done - self.start)
-            if done == self.n and not core.IN_NOTEBOOK: print()
+        if self.live: self.bars.update(self.bar, done, f'{done}/{self.n}, {rate:.3g} images/s')
         elif self.show and (now - self.said > self.every or done == self.n):
             left = (self.n - done) / rate
             print(f'{self.name}: {done} of {self.n} images, {rate:.3g} images/s, {left:.0f} s left', flush=True)
             self.said = now
+
+    def __enter__(self): return self
+    def __exit__(self, *_):
+        if self.live: self.bars.stop()
 
 # %% ../../nbs/library/23_predict.ipynb #23474d68
 METHODS = {1: crops_1, 12: crops_12, 144: crops_144}
@@ -152,11 +152,12 @@ def predict(net, # Module: images in [-1, 1] to logits; it is moved to the devic
         meter = _Meter(f"{name}, {said} crop{'s' * (said != '1')}", len(images), store.have, progress)
         read, workers = partial(_read, images, method, size), workers or min(16, os.cpu_count())
         found = _ahead(read, range(store.have, len(images)), workers)
-        while store.have < len(images):
-            some = [next(found) for _ in range(min(group, len(images) - store.have))]
-            rows = _rows(net, some, len(images.classes), device, bs=bs, **how)
-            store.append(rows, [why for *_, why in some])
-            meter.update(store.have)
+        with meter:
+            while store.have < len(images):
+                some = [next(found) for _ in range(min(group, len(images) - store.have))]
+                rows = _rows(net, some, len(images.classes), device, bs=bs, **how)
+                store.append(rows, [why for *_, why in some])
+                meter.update(store.have)
     pred = load_predictions(folder)
     report([(images.names[i], why) for i, why in sorted(pred.reasons.items())], images.root, len(images))
     return pred

@@ -21,7 +21,11 @@ from .curves import draw_figures
 from .summary import write_summary
 from ..training.recipe import Recipe, network_of, preset as _preset, run_name
 from ..support.files import atomic_write
+<<<<<<< HEAD
 from ..support.messages import message
+=======
+from ..support.progress import ProgressBars
+>>>>>>> 092b4f1 (Training walk: augmentation, images, the training loop; one progress library; callbacks, fit, resizing and fractals in the library)
 from ..training.records import environment, read_run, run_path
 
 # %% auto #0
@@ -92,28 +96,23 @@ def _job(recipe, kwargs): _fit(recipe, progress=False, cbs=[_teller((run_name(re
 class _Bars:
     "A bar for every run under way in a terminal or a notebook; elsewhere a line for every evaluation"
     def __init__(self, recipes):
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        self.bars = Progress(TextColumn('{task.description:26}'), BarColumn(), TextColumn('{task.percentage:>3.0f} %'),
-                             TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(), TextColumn('{task.fields[error]}'))
-        self.plain = not self.bars.console.is_terminal and not self.bars.console.is_jupyter
+        self.bars = ProgressBars()
         self.tasks = {(run_name(r), r.seed): None for r in recipes}
         self.weights = {(run_name(r), r.seed): macs(network_of(r)) * r.epochs for r in recipes}
         self.errors, self.shares, self.began = {}, {}, time.monotonic()
 
     def __enter__(self):
-        if not self.plain:
-            self.all = self.bars.add_task(f'all {len(self.tasks)} runs', total=sum(self.weights.values()), error='')
-            self.bars.start()
+        if self.bars.live: self.all = self.bars.start().add(f'all {len(self.tasks)} runs', sum(self.weights.values()))
         return self
-    def __exit__(self, *_): self.plain or self.bars.stop()
+    def __exit__(self, *_): self.bars.stop()
 
     def told(self, key, step, steps, top1):
         name, error = f'{key[0]} seed {key[1]}', '' if top1 is None else f'top-1 error {top1:.1f} %'
-        if self.plain:
+        if not self.bars.live:
             if error and self.errors.get(key) != top1:
                 print(f'{time.monotonic() - self.began:5.0f} s  {name:26} {step / steps:4.0%}  {error}', flush=True)
-        elif self.tasks[key] is None: self.tasks[key] = self.bars.add_task(name, total=steps, completed=step, error=error)
-        else: self.bars.update(self.tasks[key], completed=step, error=error)
+        elif self.tasks[key] is None: self.tasks[key] = self.bars.add(name, steps, step, error)
+        else: self.bars.update(self.tasks[key], step, error)
         self.errors[key] = top1
         self._all(key, step / steps)
 
@@ -121,7 +120,7 @@ class _Bars:
 
     def _all(self, key, share):
         self.shares[key] = share
-        if not self.plain: self.bars.update(self.all, completed=sum(self.weights[k] * s for k, s in self.shares.items()))
+        if self.bars.live: self.bars.update(self.all, sum(self.weights[k] * s for k, s in self.shares.items()))
 
 # %% ../../nbs/library/30_reproduce.ipynb #c76f7e08
 def _side_by_side(todo, jobs, kwargs, bars):
