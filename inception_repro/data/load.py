@@ -16,11 +16,8 @@ from .batches import Batches, Split
 from .folders import list_images
 from .fractals import fractals
 from .pixels import cached, digest, report
-<<<<<<< HEAD
-from ..support.suggest import unknown
-=======
 from ..support.progress import track
->>>>>>> 092b4f1 (Training walk: augmentation, images, the training loop; one progress library; callbacks, fit, resizing and fractals in the library)
+from ..support.suggest import unknown
 
 # %% auto #0
 __all__ = ['NAMES', 'Data', 'dataset_root', 'load']

@@ -18,9 +18,9 @@ import torch
 from ..data.pixels import digest, report
 from .crops import INTERPOLATIONS, crops_1, crops_12, crops_144, views
 from .predictions import Predictions, Store, load_predictions
-from ..support.progress import ProgressBars
 from ..training.checkpoint import locked
 from ..support.messages import UserError
+from ..support.progress import ProgressBars
 from ..support.suggest import unknown
 
 # %% auto #0
@@ -71,7 +71,7 @@ def _read(images, method, size, i):
 
 # %% ../../nbs/library/23_predict.ipynb #ccc15206
 class _Meter:
-    "Images a second and the time left: a bar where somebody watches, else a line now and then"
+    "Images per second and the time left: a bar in a terminal or a notebook, else a line from time to time"
     def __init__(self, name, n, start, show, every=30.):
         self.name, self.n, self.start, self.show, self.every = name, n, start, show, every
         self.began = self.said = time.monotonic()

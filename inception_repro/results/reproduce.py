@@ -21,11 +21,8 @@ from .curves import draw_figures
 from .summary import write_summary
 from ..training.recipe import Recipe, network_of, preset as _preset, run_name
 from ..support.files import atomic_write
-<<<<<<< HEAD
 from ..support.messages import message
-=======
 from ..support.progress import ProgressBars
->>>>>>> 092b4f1 (Training walk: augmentation, images, the training loop; one progress library; callbacks, fit, resizing and fractals in the library)
 from ..training.records import environment, read_run, run_path
 
 # %% auto #0

@@ -14,6 +14,7 @@ import torch
 from fastcore.basics import patch
 
 from ..support.files import atomic_write
+from ..support.messages import message
 from ..support.progress import ProgressBars
 from .activity import activity
 from .checkpoint import run_state
@@ -90,8 +91,8 @@ def check(self: RecordKeeper, loss): # Tensor or number
     c = self.count
     at = 'at' if c.total.device.type == 'cpu' else 'by' # on a GPU it may have happened earlier
     where = f"{at} step {c.step}, epoch {c.at:.3g}, learning rate {self.opt.hypers[0]['lr']:.3g}"
-    raise FloatingPointError(f'{self.record.path}: the loss is {float(loss)} {where}; '
-                             'start again at a lower rate, with fresh=True')
+    raise FloatingPointError(message(lambda way: f'{self.record.path}: the loss is {float(loss)} {where}; start again at a '
+                                                 f"lower rate, with {way('fresh=True', '--fresh')}"))
 
 @patch
 def add_row(self: RecordKeeper):
@@ -159,7 +160,7 @@ class TimeLimit(TrainingCallback):
     "Stop at a given time, with a checkpoint"
     order = 55
     def __init__(self, until, # As `time.time` counts
-                 hint, # How to resume, for the error
+                 hint, # Function that returns how to resume, for the error
                 ):
         self.until, self.hint = until, hint
 
@@ -167,7 +168,7 @@ class TimeLimit(TrainingCallback):
         c, keeper = self.count, self.record_keeper
         if not out_of_time(self.until - keeper.save_time) or c.step == c.steps * self.n_epoch: return
         if keeper.saved_step != c.step: keeper.save()
-        raise OutOfTime(f'{keeper.record.path}: the time is over; {self.hint}')
+        raise OutOfTime(f'{keeper.record.path}: the time is over; ' + self.hint())
 
 # %% ../../nbs/library/63_callbacks.ipynb #a4652d96
 class BlockActivity(TrainingCallback):

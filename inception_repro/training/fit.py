@@ -16,185 +16,7 @@ import torch
 from ..data.folders import existing_folder
 from ..data.load import NAMES, Data, dataset_root
 from ..support.files import atomic_write
-<<<<<<< HEAD
 from ..support.messages import message
-from .records import Record, environment, read_run, run_path
-
-# %% auto #0
-__all__ = ['Stopwatch', 'RecordKeeper', 'ProgressBar', 'BlockActivity', 'OutOfTime', 'out_of_time', 'TimeLimit', 'run_loop',
-           'find_device', 'forget', 'fit']
-
-# %% ../../nbs/library/19_fit.ipynb #a1b2c3d4
-class Stopwatch(TrainingCallback):
-    "Seconds of training steps, from a batch's data to the running average"
-    order = 49 # before `Keep`, which stops it
-    def __init__(self, seconds=0., # Of the pieces before
-                 compiles=False, # Whether the first step compiles
-                ):
-        self.seconds = self.before = seconds # as read last
-        self.compiles, self.spent, self.n, self.since = compiles, 0., 0, None
-
-    def go(self): self.since = time.perf_counter()
-    def before_fit(self): self.go()
-
-    def wait(self):
-        if (device := self.count.total.device).type == 'cuda': torch.cuda.synchronize(device)
-
-    def after_batch(self):
-        self.n += 1
-        if self.compiles and self.n == 1:
-            self.wait()
-            self.go() # forgets that step
-
-# %% ../../nbs/library/19_fit.ipynb #b2c3d4e5
-@patch
-@contextmanager
-def stopped(self: Stopwatch):
-    "Read, and stand still"
-    self.wait()
-    self.spent += time.perf_counter() - self.since
-    first = self.spent / (self.n - 1) if self.compiles and self.n > 1 else 0.
-    self.seconds = max(self.seconds, self.before + self.spent + first) # that mean may fall
-    yield
-    self.go()
-
-# %% ../../nbs/library/19_fit.ipynb #ebdb3fdf
-_LIGHT = 5_000_000 # parameters; a checkpoint, four floats for each, is then at most 80 MB
-
-class RecordKeeper(TrainingCallback):
-    "Evaluations into the record, checkpoints beside it, and a stop where the loss is not finite"
-    order = 50
-    def __init__(self, recipe, # `Recipe`
-                 record, # `Record`
-                 checkpoints, # `Checkpoints`
-                 steps, # Steps of an epoch
-                 save_every=300., # Seconds between checkpoints
-                 memory=0, # Peak so far, bytes of a GPU
-                ):
-        self.record, self.checkpoints, self.save_every, self.memory = record, checkpoints, save_every, memory
-        self.bs, self.points, self.saved, self.cost = recipe.bs, evaluation_steps(recipe, steps), time.monotonic(), 0.
-        self.at = None # Step of the last checkpoint
-
-    def before_fit(self): self.light = sum(p.numel() for p in self.learn.model.parameters()) <= _LIGHT
-
-    def after_batch(self):
-        c, point = self.count, self.count.step in self.points
-        if point or c.step % 50 == 0 or c.total.device.type == 'cpu': self.check(c.total)
-        if point:
-            with self.stopwatch.stopped(): self.row()
-        due = time.monotonic() - self.saved >= self.save_every
-        if due or point and (self.light or c.step == self.points[-1]): self.save()
-
-    def peak(self): # of memory, bytes; 0 on a CPU
-        device = self.count.total.device
-        return max(self.memory, torch.cuda.max_memory_allocated(device) if device.type == 'cuda' else 0)
-
-    def check(self, loss): # Tensor or number
-        if isfinite(loss): return
-        c = self.count
-        at = 'at' if c.total.device.type == 'cpu' else 'by' # a GPU's may be older
-        where = f"{at} step {c.step}, epoch {c.at:.3g}, learning rate {self.opt.hypers[0]['lr']:.3g}"
-        raise FloatingPointError(message(lambda way: f'{self.record.path}: the loss is {float(loss)} {where}; start again at a '
-                                                     f"lower rate, with {way('fresh=True', '--fresh')}"))
-
-# %% ../../nbs/library/19_fit.ipynb #6f378a0a
-@patch
-def row(self: RecordKeeper):
-    "Evaluate both sets of weights, and write that down"
-    c, model = self.count, self.learn.model
-    avg, raw = evaluate([self.average.net.module, model], self.dls.valid.seek(0), self.cast)
-    model.train()
-    for o in avg, raw: self.check(o['loss'])
-    self.record.append(epoch=c.at, step=c.step, images=c.step * self.bs, lr=self.opt.hypers[0]['lr'],
-                       train_loss=float(c.total) / c.since, seconds=round(self.stopwatch.seconds, 3),
-                       **avg, **{f'raw_{k}': v for k, v in raw.items()})
-    c.since = 0
-    c.total.zero_()
-
-@patch
-def save(self: RecordKeeper):
-    "Write a checkpoint"
-    with self.stopwatch.stopped():
-        self.check(self.count.total)
-        began = time.monotonic()
-        times = dict(seconds=self.stopwatch.seconds, wall=self.record.wall, memory=self.peak())
-        self.checkpoints.save(self.count.step, run_state(self.learn) | times)
-    self.saved, self.at = time.monotonic(), self.count.step
-    self.cost = self.saved - began
-
-# %% ../../nbs/library/19_fit.ipynb #19c8ac4f
-class ProgressBar(TrainingCallback):
-    "What is running, and how long it will take"
-    order = 60
-    def __init__(self, recipe, record):
-        from fastprogress import core, fastprogress
-        self.recipe, self.record, self.make = recipe, record, fastprogress.progress_bar
-        self.live = core.IN_NOTEBOOK or sys.stdout.isatty()
-        self.label, self.shown = f'{run_name(recipe)} seed {recipe.seed}', None
-
-    def before_fit(self):
-        self.first, self.rows = self.count.step, self.record.last
-        if self.live: self.shown = self.make(range(self.recipe.epochs * self.count.steps - self.first))
-        if self.live: self.shown.update(0)
-
-    def text(self):
-        r, last = self.recipe, self.record.last
-        error = f", top-1 error {last['top1']:.1f} %" if last else ''
-        return f'{self.label}, epoch {max(1, ceil(self.count.at))} of {r.epochs}{error}'
-
-    def close(self):
-        if self.shown: self.shown.on_interrupt()
-
-    def after_batch(self):
-        if self.live:
-            self.shown.comment = self.text()
-            self.shown.update(self.count.step - self.first)
-        elif self.record.last is not self.rows: # not a terminal: a line for every evaluation
-            self.rows = self.record.last
-            print(f"{self.text()}, {self.record.wall:.0f} s", flush=True)
-
-# %% ../../nbs/library/19_fit.ipynb #588cdc43
-class BlockActivity(TrainingCallback):
-    "Gradient norm, branch-to-trunk ratio and spread of every block, at the first step and at every `every`-th after it"
-    order = 48 # before the record's row, whose evaluation runs the network as well
-    def __init__(self, path, every): self.path, self.every = Path(path).with_suffix('.activity.json'), every
-
-    def before_fit(self):
-        self.activity, step = activity(self.learn.model, every=self.every), self.count.step
-        self.activity.passes = step
-        old = json.loads(self.path.read_text(encoding='utf-8'))['samples'] if step and self.path.exists() else []
-        self.samples = [o for o in old if o['step'] < step]
-
-    def after_batch(self):
-        if (step := self.count.step - 1) % self.every: return
-        layers, rows = self.activity.layers, self.activity.rows[-len(self.activity.layers):]
-        number = lambda v: None if v is None else float(f'{v:.4g}')
-        self.samples.append(dict(step=step, **{k: [number(r[k]) for r in rows] for k in ('grad', 'ratio', 'std')}))
-        lines = ',\n  '.join(json.dumps(o) for o in self.samples)
-        atomic_write(self.path, f'{{"layers": {json.dumps(layers)},\n "samples": [\n  {lines}]}}\n')
-
-    def close(self): self.activity.close()
-
-# %% ../../nbs/library/19_fit.ipynb #3db50466
-class OutOfTime(Exception):
-    "A run has stopped at its time limit, and can go on"
-
-def out_of_time(until): return until is not None and not time.time() < until # nan has no time, either
-
-class TimeLimit(TrainingCallback):
-    "Stop at a time of day, resumably"
-    order = 55
-    def __init__(self, until, # As `time.time` counts
-                 way, # How to go on, in words
-                ):
-        self.until, self.way = until, way
-
-    def after_batch(self):
-        c = self.count
-        if not out_of_time(self.until - self.record_keeper.cost) or c.step == c.steps * self.n_epoch: return
-        if self.record_keeper.at != c.step: self.record_keeper.save()
-        raise OutOfTime(f'{self.record_keeper.record.path}: the time is over; ' + self.way())
-=======
 from .callbacks import (
     BlockActivity, OutOfTime, ProgressBar, RecordKeeper, Stopwatch, TimeLimit, out_of_time)
 from .checkpoint import Checkpoints, locked, restore, seeded
@@ -204,7 +26,6 @@ from .records import Record, environment, read_run, run_path
 
 # %% auto #0
 __all__ = ['run_loop', 'find_device', 'forget', 'fit']
->>>>>>> 092b4f1 (Training walk: augmentation, images, the training loop; one progress library; callbacks, fit, resizing and fractals in the library)
 
 # %% ../../nbs/library/19_fit.ipynb #dc5bbceb
 def _plain(recipe):
@@ -229,13 +50,8 @@ def _open_record(path, recipe, data, env, fresh, state):
         return Record.create(path.parents[1], *what, env, overwrite=True, data=counts)
     old = _check_recipe(read_run(path), recipe, data).meta['environment'].get('threads')
     if old != env['threads']:
-<<<<<<< HEAD
-        warnings.warn(message(lambda way: f"{path} was begun with {old} threads and goes on with {env['threads']}: last digits may "
+        warnings.warn(message(lambda way: f"{path} was started with {old} threads and is resumed with {env['threads']}: last digits may "
                                           f"differ; {way(f'torch.set_num_threads({old})', f'OMP_NUM_THREADS={old}')} keeps them"))
-=======
-        warnings.warn(f"{path} was started with {old} threads and is resumed with {env['threads']}: last digits may differ; "
-                      f'torch.set_num_threads({old}) keeps them')
->>>>>>> 092b4f1 (Training walk: augmentation, images, the training loop; one progress library; callbacks, fit, resizing and fractals in the library)
     return Record.resume(path, state['step'], env=env, seconds=state['seconds'], wall=state.get('wall')) # older: all wall
 
 def _check_rows(record, due):
@@ -250,37 +66,22 @@ def _check_rows(record, due):
 def _folder(path): return path.parent/'checkpoints'/path.stem # of a record's checkpoints
 
 class _ResumeHint:
-    "How to resume a run, as text"
+    "How to resume a run: call it for the text"
     def __init__(self, path, fresh): self.path, self.fresh, self.begun = path, fresh, not path.exists()
-<<<<<<< HEAD
-    def __call__(self): # `Message`
-        existing_folder = self.path.exists() and (self.begun or not self.fresh)
-        files = Checkpoints(_folder(self.path)).files() if existing_folder else ()
-        without, step = self.fresh and self.begun, int(files[0].stem) if files else 0
-        return message(lambda way: f"the same command{way(' without fresh=True', ' without --fresh') * without} goes on from step {step}")
-=======
-    def __str__(self):
+    def __call__(self): # a `Message`
         is_there = self.path.exists() and (self.begun or not self.fresh)
         files = Checkpoints(_folder(self.path)).files() if is_there else ()
-        without = ' without fresh=True' * (self.fresh and self.begun)
-        return f'the same command{without} resumes at step {int(files[0].stem) if files else 0}'
->>>>>>> 092b4f1 (Training walk: augmentation, images, the training loop; one progress library; callbacks, fit, resizing and fractals in the library)
+        without, step = self.fresh and self.begun, int(files[0].stem) if files else 0
+        return message(lambda way: f"the same command{way(' without fresh=True', ' without --fresh') * without} resumes at step {step}")
 
 @contextmanager
 def _explained(path, hint):
     "Add to Ctrl-C and to a full disk how to resume"
     try: yield
-<<<<<<< HEAD
-    except KeyboardInterrupt: raise KeyboardInterrupt(f'{path}: stopped; ' + way()) from None
+    except KeyboardInterrupt: raise KeyboardInterrupt(f'{path}: stopped; ' + hint()) from None
     except OSError as e:
         if e.errno != ENOSPC: raise
-        raise OSError(ENOSPC, 'the disk is full; make room, and ' + way(), str(path)) from e
-=======
-    except KeyboardInterrupt: raise KeyboardInterrupt(f'{path}: stopped; {hint}') from None
-    except OSError as e:
-        if e.errno != ENOSPC: raise
-        raise OSError(ENOSPC, f'the disk is full; make room, then {hint}', str(path)) from e
->>>>>>> 092b4f1 (Training walk: augmentation, images, the training loop; one progress library; callbacks, fit, resizing and fractals in the library)
+        raise OSError(ENOSPC, 'the disk is full; make room, then ' + hint(), str(path)) from e
 
 def run_loop(learn, # Made by `learner`
              epochs, # Of the whole run
@@ -345,7 +146,8 @@ def _return_finished(run, save_weights):
     if folder.exists():
         with suppress(RuntimeError), locked(folder): Checkpoints(folder).clean(all=True) # unless a process uses it
     if save_weights and not Path(save_weights).exists():
-        warnings.warn(f'{run.path} is finished, and its weights were not kept; train again with fresh=True to have them')
+        warnings.warn(message(lambda way: f'{run.path} is finished, and its weights were not kept; train again with '
+                                          f"{way('fresh=True', '--fresh')} to have them"))
     return run
 
 # %% ../../nbs/library/19_fit.ipynb #6c223115
@@ -369,36 +171,14 @@ def fit(recipe, # `Recipe`
         raise ValueError(f'workers is {workers!r}; use a whole number, 0 to decode without more processes')
     if data is not None and not isinstance(data, Data) and data not in NAMES: existing_folder(dataset_root(data))
     device, path = find_device(device), run_path(out, recipe.dataset, run_name(recipe), recipe.seed)
-<<<<<<< HEAD
-    folder, way = _folder(path), _ResumeHint(path, fresh)
-    def done():
-        if fresh or not path.exists(): return
-        run = _check_recipe(read_run(path), recipe, data if isinstance(data, Data) else None)
-        return run if run.meta['finished'] else None
-    if run := done():
-        if folder.exists(): # left by a kill at the very end, if nobody is at work there
-            with suppress(RuntimeError), locked(folder): Checkpoints(folder).clean(all=True)
-        if save_weights and not Path(save_weights).exists():
-            warnings.warn(message(lambda way: f'{path} is finished, and its weights were not kept; train again with '
-                                              f"{way('fresh=True', '--fresh')} to have them"))
-        return run
-    if out_of_time(until): raise OutOfTime(f'{path}: the time is over; ' + way())
-    with locked(folder), seeded(recipe.seed, device), _explained(path, way):
-        if run := done(): return run # another process was just finishing it
-        learn, record = _prepare(recipe, path, folder, data, device, fresh, save_every, env, workers, progress,
-                                 **kwargs)
-        way.begun = True
-        if until is not None: learn.add_cb(TimeLimit(until, way))
-=======
     hint = _ResumeHint(path, fresh)
     if run := _finished(path, recipe, data, fresh): return _return_finished(run, save_weights)
-    if out_of_time(until): raise OutOfTime(f'{path}: the time is over; {hint}')
+    if out_of_time(until): raise OutOfTime(f'{path}: the time is over; ' + hint())
     with locked(_folder(path)), seeded(recipe.seed, device), _explained(path, hint):
         if run := _finished(path, recipe, data, fresh): return run # another process has just finished it
         learn, record = _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress, **kwargs)
         hint.begun = True
         if until is not None: learn.add_cb(TimeLimit(until, hint))
->>>>>>> 092b4f1 (Training walk: augmentation, images, the training loop; one progress library; callbacks, fit, resizing and fractals in the library)
         if activity_every: learn.add_cb(BlockActivity(path, activity_every))
         run_loop(learn.add_cbs(cbs), recipe.epochs)
         _finish(learn, record, save_weights)
