@@ -41,10 +41,8 @@ test-latest: .venv-latest/.installed ## Run the tests on the built wheel with th
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check --no-deps $(FACENET)
 	cd tests && $(ALONE) ../.venv-latest/bin/python -m pytest . -q -n 2 -p no:cacheprovider
 
-sync: install ## Export the package, clean the notebooks, render the README
-	$(BIN)/nbdev_export
-	$(BIN)/nbdev_clean
-	$(BIN)/python nbs/_build.py readme
+sync: install ## Export the package, clean and fold the notebooks, render the README
+	$(BIN)/python nbs/_build.py sync
 
 execute: install ## Run every notebook and keep the new outputs
 	$(BIN)/nbdev_export

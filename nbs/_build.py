@@ -1,12 +1,15 @@
-"""Keep notebooks and README in step with their sources.
+"""Keep package, notebooks and README up to date.
 
     python nbs/_build.py execute [NOTEBOOK ...] [--flags gpu]   fresh outputs, in a real kernel
     python nbs/_build.py readme [--check]                       README.md from index.ipynb
-    python nbs/_build.py check                                  export, cleaning and README leave no diff
+    python nbs/_build.py fold                                   hidden cells are collapsed in JupyterLab
+    python nbs/_build.py sync                                   export, clean, fold, README
+    python nbs/_build.py check                                  the same, and an error if that changes a file
 
-nbdev's directives are honoured: `#| eval: false` cells and flagged ones (`#| gpu`, `#| slow`) keep the outputs they have.
+nbdev's directives are respected: cells with `#| eval: false`, and flagged ones (`#| gpu`, `#| slow`), keep their outputs.
 """
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -21,15 +24,28 @@ root = nbs.parent
 
 
 def notebooks():
-    "All of them, in the order of a reader who goes through the folders"
+    "All notebooks, sorted by folder and number"
     return sorted(p for p in nbs.rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(nbs).parts))
 
 
+def directives(source): return re.findall(r'^\s*#\|\s*(.+?)\s*$', source, flags=re.M)
+
+
+def fold(path):
+    "Collapse the source of cells with `#| hide` in JupyterLab, and of no others"
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    for cell in nb['cells']:
+        cell['metadata'].pop('jupyter', None)
+        if cell['cell_type'] == 'code' and 'hide' in directives(''.join(cell['source'])):
+            cell['metadata']['jupyter'] = {'source_hidden': True}
+    text = json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n'  # as nbdev writes it
+    if text != path.read_text(encoding='utf-8'): path.write_text(text, encoding='utf-8')
+
+
 def skipped(cell, flags):
-    "Whether a code cell stays as it is"
-    directives = re.findall(r'^\s*#\|\s*(.+?)\s*$', cell.source, flags=re.M)
+    "Whether a code cell is not run"
     off = {'eval: false', 'notest', 'gpu', 'slow'} - set(flags)
-    return any(d in off for d in directives) or 'nbdev_export(' in cell.source
+    return any(d in off for d in directives(cell.source)) or 'nbdev_export(' in cell.source
 
 
 def execute(path, flags=()):
@@ -45,7 +61,7 @@ def execute(path, flags=()):
 
 
 def shown(cell):
-    "A cell as the README has it: `#| echo: false` leaves only its Markdown output"
+    "A cell for the README: with `#| echo: false`, only its Markdown output"
     if re.search(r'^\s*#\|\s*echo:\s*false', cell.source, flags=re.M):
         return nbformat.v4.new_markdown_cell('\n'.join(''.join(o.data['text/markdown']) for o in cell.outputs))
     cell.source = re.sub(r'^\s*#\|.*\n', '', cell.source, flags=re.M)
@@ -65,27 +81,33 @@ def readme():
 
 
 def sources():
-    "What export, cleaning and the README depend on, as it stands on disk"
+    "Content of the files that `sync` may write"
     return {p: p.read_bytes() for p in [*notebooks(), *(root / 'inception_repro').rglob('*.py'), root / 'README.md']
             if p.exists()}
 
 
-def check():
-    "Export, clean and render; restore nothing, report what changed"
-    before = sources()
+def sync():
+    "Export, clean, fold, render the README"
     for cmd in 'nbdev_export', 'nbdev_clean': subprocess.run([Path(sys.executable).parent / cmd], cwd=root, check=True)
+    for p in notebooks(): fold(p)
     (root / 'README.md').write_text(readme(), encoding='utf-8')
+
+
+def check():
+    "Synchronise, and report what changed"
+    before = sources()
+    sync()
     after = sources()
     stale = sorted(str(p.relative_to(root)) for p in before.keys() | after.keys() if before.get(p) != after.get(p))
     big = [p.name for p in notebooks() if p.stat().st_size > 300_000]
-    if stale: sys.exit(f"out of step, now rewritten: {', '.join(stale)}; edit nbs/, run `make sync`, commit")
+    if stale: sys.exit(f"not up to date, now rewritten: {', '.join(stale)}; edit nbs/, run `make sync`, commit")
     if big: sys.exit(f"over 300 KB: {', '.join(big)}; draw smaller figures")
-    print('export, notebooks and README are in step')
+    print('package, notebooks and README are up to date')
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('task', choices=['execute', 'readme', 'check'])
+    parser.add_argument('task', choices=['execute', 'readme', 'fold', 'sync', 'check'])
     parser.add_argument('notebooks', nargs='*', type=Path)
     parser.add_argument('--flags', nargs='*', default=[])
     parser.add_argument('--check', action='store_true')
@@ -95,10 +117,14 @@ def main():
             print(p, flush=True)
             execute(p.resolve(), args.flags)
         subprocess.run([Path(sys.executable).parent / 'nbdev_clean'], cwd=root, check=True)
+        for p in args.notebooks or notebooks(): fold(p.resolve())
+    elif args.task == 'fold':
+        for p in args.notebooks or notebooks(): fold(p.resolve())
+    elif args.task == 'sync': sync()
     elif args.task == 'check': check()
     else:
         text, target = readme(), root / 'README.md'
-        if args.check and target.read_text(encoding='utf-8') != text: sys.exit('README.md is stale: run `make sync`')
+        if args.check and target.read_text(encoding='utf-8') != text: sys.exit('README.md is not up to date: run `make sync`')
         if not args.check: target.write_text(text, encoding='utf-8')
 
 

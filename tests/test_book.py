@@ -17,7 +17,7 @@ if not nbs.exists(): pytest.skip('needs a checkout with the notebooks', allow_mo
 
 WALK = '1_figures', '2_training', '3_results'  # the reading order
 LAYERS = [{'support'}, {'architecture'}, {'rewrites', 'data'}, {'training'}, {'evaluation'}, {'results'},
-          {'benchmarking'}, {'cli'}]
+          {'benchmarking'}, {'cli_options'}, {'cli_speed'}, {'cli'}]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 LINES, WIDTH = 350, 120
 
@@ -26,7 +26,7 @@ KNOWN = {
         nbs/1_figures/00_residuals.ipynb nbs/1_figures/01_stems.ipynb nbs/1_figures/02_blocks.ipynb
         nbs/1_figures/03_reductions.ipynb nbs/1_figures/04_scaling.ipynb nbs/1_figures/05_networks.ipynb''',
     'at most 350 lines': '''
-        inception_repro/cli.py inception_repro/training/fit.py''',
+        inception_repro/training/fit.py''',
     'at most 120 characters': '''
         benchmarks/__init__.py benchmarks/bf16.py benchmarks/crops.py benchmarks/frozen.py benchmarks/kills.py
         benchmarks/peers.py benchmarks/profile.py benchmarks/run.py benchmarks/steps.py benchmarks/tables.py
@@ -43,7 +43,7 @@ KNOWN = {
         nbs/library/25_tables.ipynb nbs/library/26_failures.ipynb nbs/library/30_reproduce.ipynb
         nbs/library/31_trials.ipynb nbs/library/32_stability_plots.ipynb nbs/library/33_stability.ipynb
         nbs/library/34_shortcut_effects.ipynb nbs/library/35_shortcut_pictures.ipynb nbs/library/40_race.ipynb
-        nbs/library/41_bench.ipynb nbs/library/42_cli.ipynb nbs/library/62_optim.ipynb
+        nbs/library/41_bench.ipynb nbs/library/43_by_number.ipynb nbs/library/62_optim.ipynb
         nbs/library/91_tables.ipynb nbs/library/92_suggest.ipynb nbs/library/94_messages.ipynb
         tests/test_bench.py tests/test_cli.py tests/test_curves.py tests/test_data.py tests/test_draw.py
         tests/test_evaluate.py tests/test_figures.py tests/test_models.py tests/test_optim.py

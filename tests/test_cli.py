@@ -216,12 +216,13 @@ def shell_lines(start):
 def test_commands_in_the_notebooks_are_spelt_right():
     "Each is parsed: a command, its arguments and options, and fields of the recipe"
     from inception_repro import cli
+    from inception_repro.cli_options import recipe_changes
     from typer.main import get_command
     found, app = set(), get_command(cli.app)
     for line in shell_lines('inception-repro '):
         name, *args = shlex.split(line, comments=True)[1:]
         context = app.commands[name].make_context(name, args)
-        cli._changes(context.params.get('settings'))
+        recipe_changes(context.params.get('settings'))
         found.add(name)
     assert found >= {'reproduce', 'rates', 'figures', 'evaluate', 'train'}
 
