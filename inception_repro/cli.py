@@ -21,12 +21,7 @@ from .support.suggest import unknown
 from .support.tables import text_table
 
 # %% auto #0
-<<<<<<< HEAD
-__all__ = ['app', 'architecture', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'claims', 'rates', 'shortcut',
-           'evaluate', 'plan', 'bench', 'main']
-=======
-__all__ = ['app', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'rates', 'shortcut', 'evaluate', 'main']
->>>>>>> 45f4d7e (Command line: plain help, --version, options and timing commands apart; hidden cells folded in JupyterLab)
+__all__ = ['app', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'rates', 'shortcut', 'claims', 'evaluate', 'main']
 
 # %% ../nbs/library/42_cli.ipynb #1ee1d10a
 class _Stopped(Exception): "Ctrl-C"
@@ -174,27 +169,7 @@ def figures(runs: argument(Path, 'Folder with the records of one dataset, such a
     from inception_repro.results.summary import write_summary
     for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
 
-<<<<<<< HEAD
-# %% ../nbs/library/42_cli.ipynb #c1a1m501
-@app.command()
-def claims(root: Annotated[Path, typer.Argument(help='Folder of the figures and of their records.')] = Path('figures'),
-           out: Annotated[Path, typer.Option(help='File to write as well, .md.')] = None):
-    "Judge each empirical sentence of the paper by the records that are there."
-    from inception_repro.results.claims import claims as judge
-    from inception_repro.support.files import atomic_write
-    if not root.is_dir(): raise ValueError(f'{root} is no folder; give the one of the figures, with runs/ in it')
-    print(text := judge(root)._repr_markdown_())
-    if out: print(atomic_write(out, text))
-
-# %% ../nbs/library/42_cli.ipynb #9d2b7c31
-def _numbers(text, option, example, kind=float):
-    "Numbers from text with commas"
-    try: return [kind(o) for o in text.split(',')]
-    except ValueError: raise ValueError(f'{option} takes numbers, such as {example}, not {text!r}') from None
-
-=======
 # %% ../nbs/library/42_cli.ipynb #585624e6
->>>>>>> 45f4d7e (Command line: plain help, --version, options and timing commands apart; hidden cells folded in JupyterLab)
 @app.command()
 def rates(preset: Preset = 'demo',
           seeds: option(int, 'Number of seeds for each network.') = 3,
@@ -272,7 +247,18 @@ def shortcut(preset: Preset = 'demo',
     for folder, where in todo:
         for p in write_shortcut(folder, where, say): print(p)
 
-# %% ../nbs/library/42_cli.ipynb #e06aac34
+# %% ../nbs/library/42_cli.ipynb #36e78a9c
+@app.command()
+def claims(root: argument(Path, 'Folder with the figures, and with their records in runs/.') = Path('figures'),
+           out: option(Path, 'File to write the page to, .md.') = None):
+    "Judge each empirical sentence of the paper by the existing records."
+    from inception_repro.results.claims import claims as judge
+    from inception_repro.support.files import atomic_write
+    if not root.is_dir(): raise ValueError(f'{root} is no folder; give the one of the figures, with runs/ in it')
+    print(text := judge(root)._repr_markdown_())
+    if out: print(atomic_write(out, text))
+
+# %% ../nbs/library/42_cli.ipynb #3a8941ed
 @app.command()
 def evaluate(networks: argument(list[str], 'Names of networks with public weights (see `inception-repro models`), '
                                         'files MODEL-SEED.safetensors, or folders with such files.'),
@@ -301,10 +287,10 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
                average=average, bs=bs, precision=precision, fresh=fresh)
     print('\n\n'.join([listing(rows), *([show_tables(rows)] * table)]))
 
-# %% ../nbs/library/42_cli.ipynb #87943a2d
+# %% ../nbs/library/42_cli.ipynb #8d433c55
 for _command in plan, bench: app.command()(_command)
 
-# %% ../nbs/library/42_cli.ipynb #9759f39b
+# %% ../nbs/library/42_cli.ipynb #98cd239e
 def _say(words): print('inception-repro:', words, file=sys.stderr)
 
 def _warn(message, category, filename, *args, others=warnings.showwarning, **kwargs):
