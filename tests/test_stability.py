@@ -30,7 +30,8 @@ def test_committed_pictures_are_their_records(tmp_path, dataset):
     assert drawn.keys() == committed.keys()
     assert drawn['verdicts.md'].read_text('utf-8') == committed['verdicts.md'].read_text('utf-8')
     for name, p in drawn.items():
-        if matplotlib.__version__ == pinned and p.suffix == '.svg': assert p.read_bytes() == committed[name].read_bytes(), name
+        if matplotlib.__version__ == pinned and p.suffix == '.svg':
+            assert p.read_bytes() == committed[name].read_bytes(), name
 
 
 def test_committed_records_are_trials_of_the_experiment():
@@ -49,7 +50,8 @@ def test_a_loss_that_is_not_finite_is_a_result(tmp_path):
     assert json.loads(path.read_text())['samples'][-1]['loss'] is None
     again, = read_results(tmp_path / 'fractals')
     assert outcome(again) == 'unstable'
-    for picture in (lambda: plot_phase([replace(again, trial=Trial())]), lambda: plot_activity([replace(again, trial=Trial())])): picture()
+    for picture in (lambda: plot_phase([replace(again, trial=Trial())]),
+                    lambda: plot_activity([replace(again, trial=Trial())])): picture()
     verdicts([replace(again, trial=Trial())])._repr_markdown_()
 
 
@@ -65,7 +67,8 @@ def test_an_error_in_a_process_is_told(tmp_path):
 
 def test_command(tmp_path):
     def run(*args):
-        return subprocess.run([sys.executable, '-m', 'inception_repro.results.stability', *map(str, args)], capture_output=True, text=True)
+        return subprocess.run([sys.executable, '-m', 'inception_repro.results.stability', *map(str, args)],
+                              capture_output=True, text=True)
     p = run('--draw', '--runs', records.parent, '--out', tmp_path)
     assert p.returncode == 0 and (tmp_path / 'phase-width.svg').exists() and 'verdicts.md' in p.stdout, p.stderr
     p = run('--draw', '--runs', tmp_path, '--out', tmp_path)
@@ -80,7 +83,8 @@ def test_a_folder_of_images(tmp_path):
         (folder := tmp_path / 'pets' / split / label).mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / f'{i}.png')
     own = dict(dataset='pets', classes=2, per_class=None, valid_per_class=None, bs=8)
-    r, = run_trials([Trial(1/16, steps=3)], tmp_path / 'runs', say=lambda line: None, source=str(tmp_path / 'pets'), **own)
+    r, = run_trials([Trial(1/16, steps=3)], tmp_path / 'runs', say=lambda line: None, source=str(tmp_path / 'pets'),
+                    **own)
     assert r.meta['dataset'] == 'pets' and len(r.samples) == 3
     draw_stability(tmp_path / 'runs/pets', tmp_path / 'out', say=lambda line: None)
     assert (tmp_path / 'out/phase-width.svg').exists()

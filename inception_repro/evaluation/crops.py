@@ -125,7 +125,8 @@ def _weights(ni, nf, mode, device):
     middle, i = (torch.arange(nf, dtype=torch.double)[:, None] + .5) * scale, torch.arange(ni, dtype=torch.double)
     reach = INTERPOLATIONS[mode] * blur
     d = ((i - middle + .5) / blur).abs()
-    near, far = ((1.5 * d - 2.5) * d * d + 1, ((-.5 * d + 2.5) * d - 4) * d + 2) if mode == 'bicubic' else (1 - d, 0 * d)
+    near, far = 1 - d, 0 * d
+    if mode == 'bicubic': near, far = (1.5 * d - 2.5) * d * d + 1, ((-.5 * d + 2.5) * d - 4) * d + 2
     w = torch.where(d < 1, near, torch.where(d < INTERPOLATIONS[mode], far, 0))
     w *= (i >= (middle - reach + .5).trunc()) & (i < (middle + reach + .5).trunc())
     w = w / w.sum(1, keepdim=True) * 2**22

@@ -40,9 +40,12 @@ class Candidate:
 
     def build(self, classes): # Number of classes of the images. Raises `ValueError` if the weights have another number
         "The network with its weights"
-        way = lambda way: f"give images of the same classes, or {way('`classes`', '--classes')}, their names in the order of the network"
+        def way_out(way):
+            return (f"give images of the same classes, or {way('`classes`', '--classes')}, their names in the order of "
+                    'the network')
         if self.path is None:
-            if classes != 1000: raise UserError(lambda w: f'{self.name} has 1000 classes, the images {classes}; {way(w)}')
+            if classes != 1000:
+                raise UserError(lambda way: f'{self.name} has 1000 classes, the images {classes}; {way_out(way)}')
             return create_model(self.model, pretrained=True)
         net = build(network_of(self.recipe, classes)) if self.recipe else create_model(self.model, classes)
         with warnings.catch_warnings():
@@ -50,17 +53,18 @@ class Candidate:
             try: return load_weights(net, self.path)
             except UserWarning as e:
                 first = str(e).split(':')[0]
-                raise UserError(lambda w: f'{first} because the images have so many; {way(w)}') from None
+                raise UserError(lambda way: f'{first} because the images have so many; {way_out(way)}') from None
             except ValueError as e:
                 if self.recipe: raise
-                text = str(e)
-                raise UserError(lambda w: f"{text}; it has no record beside it, give {w('`runs`', '--runs')}, the folder of the records") from None
+                text = f'{e}; it has no record beside it, give'
+                raise UserError(lambda way: f"{text} {way('`runs`', '--runs')}, the folder of the records") from None
 
 # %% ../../nbs/library/24_evaluate.ipynb #6db1f72f
 def _record(path, runs):
     "The recipe of a file of weights, and the last top-1 error of its run; None without a record"
     name = path.with_suffix('.json').name
-    found = [p for p in (path.with_name(name), *([Path(runs, path.parent.name, name)] if runs else ())) if p.is_file()][:1]
+    found = [p for p in (path.with_name(name), *([Path(runs, path.parent.name, name)] if runs else ()))
+             if p.is_file()][:1]
     if not found and runs:
         deep = sorted(Path(runs).glob(f'**/{name}'), key=lambda p: (len(p.parts), p))
         found = [p for p in deep if len(p.parts) == len(deep[0].parts)]
@@ -75,7 +79,8 @@ def _record(path, runs):
 def _files(folder):
     "The files of weights in a folder, or in its only subfolder that has some"
     if files := sorted(folder.glob('*.safetensors')): return files
-    if not (files := sorted(folder.glob('*/*.safetensors'))): raise ValueError(f'no .safetensors in the folder {folder}')
+    if not (files := sorted(folder.glob('*/*.safetensors'))):
+        raise ValueError(f'no .safetensors in the folder {folder}')
     if len(within := sorted({str(f.parent) for f in files})) > 1:
         raise ValueError(f"{folder} has weights in {' and '.join(within)}; give one of these")
     return files
@@ -134,11 +139,13 @@ def evaluation_images(data, # Folder, `Images`, or None for the built-in ones
                          'evaluate them separately')
     dataset, n, per_class, size = wants.pop() if wants else (None, None, None, 64)
     if data and dataset and (data == 'fractals') != (dataset == 'fractals'):
-        raise ValueError(f'the networks were trained on {dataset}, not on {str(data)!r}; evaluate them on their own data')
+        raise ValueError(f'the networks were trained on {dataset}, not on {str(data)!r}; '
+                         'evaluate them on their own data')
     if data is None and dataset != 'fractals':
         alone = any(c.path and not c.recipe for c in todo)
-        raise UserError(lambda way: f"give {way('`data`', '--data')}, a folder with val/ or of validation images" + alone * (
-            f"; the weights have no records beside them, give {way('`runs`', '--runs')}, the folder of the records"))
+        raise UserError(lambda way: f"give {way('`data`', '--data')}, a folder with val/ or of validation images" + (
+            alone * f"; the weights have no records beside them, give {way('`runs`', '--runs')}, the folder of the "
+                    f"records"))
     return valid_images(data or dataset, classes or n, per_class, size)
 
 def _black(images, path):
@@ -161,7 +168,8 @@ def evaluate(what, # Networks, as `candidates` takes them
             ) -> list: # Results, as dicts. The same call resumes an interrupted evaluation
     "Evaluate networks, each with every cropping method, and their ensemble"
     crops = list(dict.fromkeys([crops] if isinstance(crops, int) else crops))
-    if not crops or set(crops) - set(METHODS): raise ValueError(f"crops is {crops}; any of {', '.join(map(str, METHODS))}")
+    if not crops or set(crops) - set(METHODS):
+        raise ValueError(f"crops is {crops}; any of {', '.join(map(str, METHODS))}")
     todo, device = candidates(what, runs), find_device(device)
     images = evaluation_images(data, todo, classes)
     black = _black(images, blacklist)

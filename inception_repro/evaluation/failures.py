@@ -130,7 +130,8 @@ def show_images(images, # `Images`
         if p.stamp != images.stamp: raise ValueError(f'{p.name} was predicted on other images than {images.name}')
     rows = ceil(len(which) / columns)
     with style.context('default'):
-        fig = Picture(figsize=(1.55 * columns, rows * (1.75 + .16 * len(preds))), facecolor='white', layout='constrained')
+        fig = Picture(figsize=(1.55 * columns, rows * (1.75 + .16 * len(preds))), facecolor='white',
+                      layout='constrained')
         axes = fig.subplots(rows, columns, squeeze=False).flatten()
         for ax in axes: ax.set_axis_off()
         said = [predicted_classes(p) for p in preds]

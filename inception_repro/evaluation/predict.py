@@ -115,9 +115,11 @@ def _rows(net, some, n_classes, device, **how):
     if not good: return rows
     p = averaged(net, [(some[i][0].to(device), some[i][1]) for i in good], **how)
     if p.shape[1] != n_classes:
-        raise UserError(lambda way: f'the network has {p.shape[1]} classes, the images {n_classes}; give images of the same '
-                                    f"classes, or {way('`classes`', '--classes')}, their names in the order of the network")
-    if not p.isfinite().all(): raise FloatingPointError('the network returns values that are not finite; train it again')
+        raise UserError(lambda way: f'the network has {p.shape[1]} classes, the images {n_classes}; give images of the '
+                                    f"same classes, or {way('`classes`', '--classes')}, their names in the order of "
+                                    'the network')
+    if not p.isfinite().all():
+        raise FloatingPointError('the network returns values that are not finite; train it again')
     rows[good] = p.cpu().numpy()
     return rows
 
@@ -148,7 +150,8 @@ def predict(net, # Module: images in [-1, 1] to logits; it is moved to the devic
     weights = digest(*(v.detach().cpu().float().flatten() for v in net.state_dict().values()))[:16]
     group = max(1, bs // len(method(300, 200, size)))
     with locked(Path(folder)):
-        store = Store(folder, images, dict(name=name, weights=weights, data=images.name, crops=said, **how), group, fresh)
+        store = Store(folder, images, dict(name=name, weights=weights, data=images.name, crops=said, **how), group,
+                      fresh)
         meter = _Meter(f"{name}, {said} crop{'s' * (said != '1')}", len(images), store.have, progress)
         read, workers = partial(_read, images, method, size), workers or min(16, os.cpu_count())
         found = _ahead(read, range(store.have, len(images)), workers)

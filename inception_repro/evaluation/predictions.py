@@ -41,9 +41,11 @@ _SCALE, _FORMAT = 2**15, 1
 def _page(folder):
     path = folder/'predictions.json'
     try: return json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError: raise FileNotFoundError(f'no predictions in {folder}; evaluate a network into it') from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f'no predictions in {folder}; evaluate a network into it') from None
     except ValueError as e:
-        raise UserError(lambda way: f"{path} is damaged, {e}; predict again with {way('fresh=True', '--fresh')}") from None
+        text = f'{path} is damaged, {e}; predict again with'
+        raise UserError(lambda way: f"{text} {way('fresh=True', '--fresh')}") from None
 
 def _reasons(folder):
     path = folder/'unreadable.json'
@@ -69,7 +71,8 @@ class Store:
         self.folder, self.rows = Path(folder), Path(folder)/'probabilities.f16'
         page = dict(format=_FORMAT, **meta, stamp=images.stamp)
         if fresh or not (self.folder/'predictions.json').exists(): self.rows.unlink(missing_ok=True)
-        elif diff := first_difference({k: v for k, v in _page(self.folder).items() if k in page}, page, ('there', 'now')):
+        elif diff := first_difference({k: v for k, v in _page(self.folder).items() if k in page}, page,
+                                      ('there', 'now')):
             raise UserError(lambda way: f'{folder} holds other predictions, {diff}; choose another folder, '
                                         f"or {way('fresh=True', '--fresh')}")
         page |= dict(classes=images.classes, images=images.names, labels=images.labels)

@@ -56,7 +56,8 @@ tables = {
     5: Table('Ensembles, 144 crops/dense', 'all', (
         Row('ResNet-151 [5]', 'dense', None, 3.6, count=6, erratum=f'{_152}; the error is of the test set'),
         Row('Inception-v3 [15]', '144', 17.3, 3.6, ('inception_v3',) * 4, 4, 'the top-5 error is of the test set'),
-        Row('Inception-v4 + 3× Inception-ResNet-v2', '144', 16.5, 3.1, ('inception_v4', *('inception_resnet_v2',) * 3), 4)))}
+        Row('Inception-v4 + 3× Inception-ResNet-v2', '144', 16.5, 3.1,
+            ('inception_v4', *('inception_resnet_v2',) * 3), 4)))}
 
 table_2 = {r.models[0]: dict(top1=r.top1, top5=r.top5) for r in tables[2].rows if r.models}
 
@@ -69,7 +70,8 @@ def row_command(row, # A `Row`
     if not row.models: return "another paper's network"
     end = f'--data IMAGENET --crops {row.crops} --table`'
     if row.count == 1 and (name := _public(row.models[0])): return f'`inception-repro evaluate {name} {end}'
-    train = '`inception-repro train {0} --preset paper --data IMAGENET --seed {1} --weights weights/{0}-{1}.safetensors`'
+    train = ('`inception-repro train {0} --preset paper --data IMAGENET --seed {1} '
+             '--weights weights/{0}-{1}.safetensors`')
     steps = [train.format(m, i) for m, k in Counter(row.models).items() for i in range(k)]
     return '; '.join([*steps, f'then `inception-repro evaluate weights --runs runs {end}'])
 
@@ -120,7 +122,7 @@ def _notes(table, found, split):
     return notes
 
 def compare(number, # Table 2, 3, 4 or 5
-            results=(), # Dicts of `name`, `models`, `crops`, `split`, `images`, `data`, `classes`, `top1`, `top1_low`, …
+            results=(), # Dicts as `evaluate` returns them
            ) -> str: # Markdown that is also readable in a terminal
     "A table of the paper with our errors, in percent, and their intervals of 95 %"
     if number not in tables: raise ValueError(f"no table {number!r}; one of {', '.join(map(str, tables))}")

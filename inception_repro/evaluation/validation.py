@@ -82,7 +82,8 @@ def valid_images(source='fractals', # A folder with `val`, or of validation imag
                 ) -> Images: # Raises `ValueError` for an unknown layout or images of unknown classes
     "The validation images of a folder, or the built-in fractals"
     if source == 'fractals':
-        if not isinstance(classes, int | None): raise ValueError(f'the built-in images have no classes {classes!r}; give a number')
+        if not isinstance(classes, int | None):
+            raise ValueError(f'the built-in images have no classes {classes!r}; give a number')
         x, y = fractals(classes or 20, per_class or 50, size, 0, 'valid')
         names = tuple(f'fractal {i}' for i in range(classes or 20))
         return Images(source, names, tuple(f'{i:05}' for i in range(len(y))), tuple(y.tolist()), digest(x, y), pixels=x)
@@ -114,9 +115,11 @@ def blacklisted(names, # Of images, such as ILSVRC2012_val_00000001.JPEG
     if not Path(path).is_file(): raise ValueError(f'no blacklist at {path}; it is in the data of a development kit')
     lines = _text(path).split()
     if bad := [o for o in lines or [''] if not o.isdecimal()]:
-        raise ValueError(f'{path} is not a blacklist: {bad[0][:20]!r} is not the number of an image; give the file of a development kit')
+        raise ValueError(f'{path} is not a blacklist: {bad[0][:20]!r} is not the number of an image; '
+                         'give the file of a development kit')
     number = lambda name: int(m[1]) if (m := re.search(r'ILSVRC2012_val_(\d+)\.\w+$', name)) else -1
     found = np.isin([number(n) for n in names], [int(o) for o in lines])
     if must and not found.any():
-        raise ValueError(f'{path} names none of the {len(names)} images, such as {names[0]}; give the list of these images')
+        raise ValueError(f'{path} names none of the {len(names)} images, such as {names[0]}; '
+                         'give the list of these images')
     return found

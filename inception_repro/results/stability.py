@@ -46,7 +46,8 @@ def _stable(rs): return 1 - len(_failing(rs)) / len(rs) if rs else 0.
 def _describe(rs):
     "Outcomes of runs, their zeros and errors"
     wrong = f", top-1 error {_span(errors, '{:.0f}')} %" if (errors := final_errors(rs)) else ''
-    return count_outcomes(rs) + (f" ({_span([late_median(r, 'zeros') for r in rs], '{:.1%}')} zeros{wrong})" if rs else '')
+    if not rs: return count_outcomes(rs)
+    return f"{count_outcomes(rs)} ({_span([late_median(r, 'zeros') for r in rs], '{:.1%}')} zeros{wrong})"
 
 def _verdict(sentence, runs, seen, against, numbers, partly=False):
     "A row; `runs` is empty if the sentence was not tested"
@@ -63,10 +64,12 @@ def _wide(results):
     most = max([np.nanmax(r['zeros']) for r in wide], default=0)
     when = f'{DEAD:.0%} zeros first at step {_span(steps)}; ' if dead else ''
     fewer = f'; fewer, down to {min(r.trial.filters for r in narrow)}: {_describe(narrow)}' if narrow else ''
-    yield _verdict('if the number of filters exceeded 1000, the residual variants started to exhibit instabilities', wide,
+    yield _verdict('if the number of filters exceeded 1000, the residual variants started to exhibit instabilities',
+                   wide,
                    _failing(wide), False, f'more than 1000 filters: {_describe(wide)}{fewer}')
-    yield _verdict('the network has just "died" early in the training, meaning that the last layer before the average pooling '
-                   'started to produce only zeros', wide, dead, False, f'{count_outcomes(wide)}, at most {most:.2%} zeros')
+    yield _verdict('the network has just "died" early in the training, meaning that the last layer before the average '
+                   'pooling started to produce only zeros', wide, dead, False,
+                   f'{count_outcomes(wide)}, at most {most:.2%} zeros')
     yield _verdict('after a few tens of thousands of iterations', wide, steps and steps[0] >= many,
                    steps and longest >= many, f'{when}runs of up to {longest} steps')
 
@@ -106,12 +109,14 @@ def _scaling(results):
     lost, saved = len(_failing(scaled)) - len(_failing(there)), len(there) - len(_failing(there))
     yield _verdict('scaling down the residuals […] seemed to stabilize the training', scaled and plain + scaled,
                    saved > lost and _share(there) >= .5, lost > saved,
-                   f'unscaled: {_describe(plain)}; scaled: {_describe(scaled)}; scaled networks that fail unscaled: {count_outcomes(there)}',
+                   f'unscaled: {_describe(plain)}; scaled: {_describe(scaled)}; scaled networks that fail unscaled: '
+                   f'{count_outcomes(there)}',
                    saved > lost and _stable(there) >= .5)
     by = {s: rs for s in SCALES[1:] if (rs := [r for r in there if r.trial.scale == s])}
     yield _verdict('In general we picked some scaling factors between 0.1 and 0.3', scaled,
                    max(map(_share, by.values()), default=0) > .5, by,
-                   '; '.join(f'{scale_label(s)}: {_describe(rs)}' for s, rs in by.items()) or 'no network fails unscaled',
+                   '; '.join(f'{scale_label(s)}: {_describe(rs)}' for s, rs in by.items())
+                   or 'no network fails unscaled',
                    max(map(_stable, by.values()), default=0) > .5)
     yield _reliable(results, scaled, there, failing)
 
@@ -143,9 +148,11 @@ def _clipping(results):
     "Whether clipping prevents failures"
     clip, failing = select_runs(results, 'width', clip=2.), failing_networks(results)
     there = [r for r in clip if width_and_seed(r) in failing]
-    yield _verdict('gradient clipping […] was found to be useful to stabilize the training (AAAI version)', there or clip,
+    yield _verdict('gradient clipping […] was found to be useful to stabilize the training (AAAI version)',
+                   there or clip,
                    _share(there) > .5, there and _stable(there) < .5,
-                   'unscaled, clipped at 2: ' + (_describe(there) if there else f'no network that fails without it; {_describe(clip)}'),
+                   'unscaled, clipped at 2: '
+                   + (_describe(there) if there else f'no network that fails without it; {_describe(clip)}'),
                    _stable(there) > .5)
 
 # %% ../../nbs/library/33_stability.ipynb #ce2e17ae
@@ -166,10 +173,13 @@ def _about(results):
     deep = {s: [r for r in results if r.trial.deep and r.trial.scale == s] for s in SCALES}
     more = ''.join(f'; 10/20/10 blocks, {scale_label(s)}: {count_outcomes(rs)}' for s, rs in deep.items() if rs)
     r = results[0].meta['recipe']
-    return (f"{plural(ts, 'run')} of Inception-ResNet-v2 on {r['dataset']}, {r['classes']} classes, {r['px']}×{r['px']} pixels, "
-            f"batch {r['bs']}; chance is a top-1 error of {chance_level(results[0]):g} %. {_span([t.filters for t in ts])} filters, rates "
-            f'{_span([t.lr for t in ts])}, up to {max(t.steps for t in ts)} steps{more}. Dead: at least {DEAD:.0%} exact zeros, in the '
-            f'median of the last quarter of the samples. Learning: top-1 error at least {LEARNING_Z:g} standard deviations below chance. '
+    return (f"{plural(ts, 'run')} of Inception-ResNet-v2 on {r['dataset']}, {r['classes']} classes, "
+            f"{r['px']}×{r['px']} pixels, batch {r['bs']}; chance is a top-1 error of {chance_level(results[0]):g} %. "
+            f'{_span([t.filters for t in ts])} filters, rates {_span([t.lr for t in ts])}, '
+            f'up to {max(t.steps for t in ts)} steps{more}. Dead: at least {DEAD:.0%} exact zeros, in the median of '
+            f'the '
+            f'last quarter of the samples. Learning: top-1 error at least {LEARNING_Z:g} standard deviations below '
+            f'chance. '
             'Contradicted refers to these runs, not to those of the paper.')
 
 def verdicts(results, # `Result`s of one dataset; any part of the study
@@ -204,10 +214,12 @@ def draw_stability(folder, # Records of one dataset, `figures/runs/stability/<da
 def main(jobs: int = 1, draw: bool = False, limit: float = None, seeds: int = 1, wide_steps: int = 80,
          runs: Path = Path('figures/runs/stability'), out: Path = Path('figures/stability'), data: str = None,
          dataset: str = 'fractals', classes: int = 10, device: str = 'cpu'):
-    "Run the trials of §3.3's study that have no record, JOBS at a time, for LIMIT minutes; then draw. With DRAW, only draw."
+    "Run §3.3's trials that have no record, JOBS at a time, for LIMIT minutes; then draw. With DRAW, only draw."
     base = {} if dataset == 'fractals' else dict(dataset=dataset, classes=classes, per_class=None, valid_per_class=None)
     say = lambda line: print(line, flush=True)
-    if not draw: run_trials(trials(seeds, wide_steps), runs, jobs, say, limit and 60 * limit, source=data, device=device, **base)
+    if not draw:
+        todo, seconds = trials(seeds, wide_steps), limit and 60 * limit
+        run_trials(todo, runs, jobs, say, seconds, source=data, device=device, **base)
     for p in draw_stability(Path(runs)/dataset, Path(out)/dataset if base else out, say): say(p)
 
 # %% ../../nbs/library/33_stability.ipynb #642e6b9e

@@ -13,7 +13,8 @@ from matplotlib import style
 
 from ..architecture.draw import write_picture
 from .plotting import GREY, INK, canvas, draw_chance, recorded_devices, style_axes
-from .trials import LEARNING_Z, OUTCOMES, RATES, SCALES, Trial, chance_level, late_median, outcome
+from .trials import (
+    LEARNING_Z, OUTCOMES, RATES, SCALES, Trial, chance_level, late_median, outcome)
 
 # %% auto #0
 __all__ = ['select_runs', 'plural', 'count_outcomes', 'require_results', 'width_and_seed', 'failing_networks', 'is_failing',
@@ -66,7 +67,8 @@ def final_errors(results): return [r.evals[-1]['top1'] for r in results if r.eva
 def _cell_text(results, failing):
     "Error, zeros, runs, and steps if they are not the usual number"
     errors = final_errors(results)
-    lines = [f'{np.median(errors):.1f} % error' if errors else 'no error', f"{100 * np.median([late_median(r, 'zeros') for r in results]):.1f} % zeros"]
+    lines = [f'{np.median(errors):.1f} % error' if errors else 'no error',
+             f"{100 * np.median([late_median(r, 'zeros') for r in results]):.1f} % zeros"]
     steps = {r.trial.steps for r in results} - {Trial().steps}
     short = '*' * any(too_short(r, failing) for r in results)
     return '\n'.join([*lines, plural(results, 'run') + f", {', '.join(map(str, steps))} steps" * bool(steps) + short])
@@ -77,7 +79,8 @@ def _cell(ax, x, y, results, failing):
     for i, f in enumerate(ends):
         ax.barh(y, .94 / len(ends), left=x - .47 + .94 * i / len(ends), height=.9, color=_COLOURS[f], lw=0)
     white = ends.count('dead') > len(ends) / 2
-    ax.text(x, y, _cell_text(results, failing), ha='center', va='center', size=7.5, color='white' if white else INK, linespacing=1.15,
+    ax.text(x, y, _cell_text(results, failing), ha='center', va='center', size=7.5, color='white' if white else INK,
+            linespacing=1.15,
             bbox=None if len(set(ends)) == 1 else dict(fc='#1c1c1c' if white else 'white', lw=0, pad=1, alpha=.8))
     return ends
 
@@ -110,9 +113,11 @@ def _caption(results, text):
     seeds, steps = (sorted({getattr(o.trial, k) for o in results}) for k in ('seed', 'steps'))
     length = f'{steps[0]}' + f' to {steps[-1]}' * (len(steps) > 1)
     device = ', '.join(recorded_devices([_Meta({**o.meta, 'time': {}}) for o in results]))
-    first = 'Synthetic results: no network was trained.' if r['dataset'] == 'synthetic' else f'{text} Inception-ResNet-v2.'
-    return (f'{first} {plural(results, "run")} of {length} steps, {plural(seeds, "seed")} ({", ".join(map(str, seeds))}); RMSProp of §4. '
-            f"Data: {r['dataset']}, not the paper's ImageNet; {r['classes']} classes, so chance is {chance_level(results[0]):g} %; "
+    first = f'{text} Inception-ResNet-v2.'
+    if r['dataset'] == 'synthetic': first = 'Synthetic results: no network was trained.'
+    chance, which = chance_level(results[0]), ', '.join(map(str, seeds))
+    return (f'{first} {plural(results, "run")} of {length} steps, {plural(seeds, "seed")} ({which}); RMSProp of §4. '
+            f"Data: {r['dataset']}, not the paper's ImageNet; {r['classes']} classes, so chance is {chance:g} %; "
             f"{r['px']}×{r['px']} pixels, batch {r['bs']}; {device}.")
 
 @dataclass(frozen=True)
@@ -120,7 +125,8 @@ class _Meta: # what `recorded_devices` needs of a run
     meta: dict
 
 # %% ../../nbs/library/32_stability_plots.ipynb #f4d24232
-_BY_WIDTH, _BY_RATE = 'Width and scale at rate 0.045, gradients not clipped.', 'Rate and scale with {} filters, gradients not clipped.'
+_BY_WIDTH = 'Width and scale at rate 0.045, gradients not clipped.'
+_BY_RATE = 'Rate and scale with {} filters, gradients not clipped.'
 
 def plot_phase(results, # `Result`s of one dataset
                by='width', # The rows: 'width' or 'rate'
@@ -129,8 +135,8 @@ def plot_phase(results, # `Result`s of one dataset
     "Outcomes by width × scale at the paper's rate, or by rate × scale at a quarter of the width"
     if by not in ('width', 'rate'): raise ValueError(f"by is {by!r}; one of 'width', 'rate'")
     found = select_runs(results, 'width', 'scale') if by == 'width' else select_runs(results, 'lr', 'scale', width=.25)
-    cells, what = {}, f'{by} × scale'
-    for r in require_results(found, what): cells.setdefault((r.trial.width if by == 'width' else r.trial.lr, r.trial.scale), []).append(r)
+    cells, what, row = {}, f'{by} × scale', 'width' if by == 'width' else 'lr'
+    for r in require_results(found, what): cells.setdefault((getattr(r.trial, row), r.trial.scale), []).append(r)
     rows = sorted({row for row, _ in cells})
     columns = [s for s in SCALES if s in {c for _, c in cells}]
     if by == 'rate': # only the scales that were run at several rates
@@ -149,8 +155,9 @@ def _phase_figure(results, by, cells, rows, columns):
     if by == 'width': labels = ['filters before the pooling', *(f'{Trial(width=w).filters}\nwidth {w:g}' for w in rows)]
     else: labels = ['learning rate', *(f'{lr:.5f}'.rstrip('0') for lr in rows)]
     text = (_BY_WIDTH if by == 'width' else _BY_RATE.format(found[0].trial.filters)) + (
-        ' A cell: top-1 error of the averaged weights at the end, exact zeros in the last layer before the pooling, medians over seeds; '
-        f'{Trial().steps} steps unless stated. At chance level: less than {LEARNING_Z:g} standard deviations below chance.')
+        ' A cell: top-1 error of the averaged weights at the end, exact zeros in the last layer before the pooling, '
+        f'medians over seeds; {Trial().steps} steps unless stated. At chance level: less than {LEARNING_Z:g} standard '
+        'deviations below chance.')
     if any(too_short(r, failing) for r in found):
         text += f' *: too short, less rate × steps than at rate {RATES[0]:g} until half of the channels were dead.'
     return _phase(cells, rows, columns, labels, _caption(found, text), failing)

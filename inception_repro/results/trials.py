@@ -140,7 +140,8 @@ def _sample(count, lr, activity):
     "A row of measures; the loss starts to accumulate anew"
     rows = activity.rows[-len(activity.layers):]
     more = {f'{k}_{l[-3]}': r[k] for l, r in zip(activity.layers[:-1], rows) for k in ('zeros', 'std')}
-    row = dict(step=count.step - 1, loss=float(count.total) / count.since, lr=lr, **more, **{k: rows[-1][k] for k in MEASURES})
+    row = dict(step=count.step - 1, loss=float(count.total) / count.since, lr=lr, **more,
+               **{k: rows[-1][k] for k in MEASURES})
     count.since = 0
     count.total.zero_()
     return {k: _number(v) for k, v in row.items()}
@@ -161,7 +162,8 @@ def _recorder(trial):
 
         def after_batch(self):
             c, stop = self.count, not isfinite(self.count.total)
-            if (c.step - 1) % self.every == 0 or stop: self.samples.append(_sample(c, self.opt.hypers[0]['lr'], self.activity))
+            if (c.step - 1) % self.every == 0 or stop:
+                self.samples.append(_sample(c, self.opt.hypers[0]['lr'], self.activity))
             if c.step in self.points and not stop: self.evaluate()
             if c.step == trial.steps or stop: raise CancelFitException
 
@@ -233,7 +235,8 @@ def _checked(res, trial, recipe, path):
     "The recorded run, if it has the same settings; a record may lack fields that the recipe did not have yet"
     old, new = {**res.meta['recipe'], **asdict(res.trial)}, {**as_json(recipe), **asdict(trial)}
     if changed := [f'{k}: {old.get(k)!r} -> {v!r}' for k, v in new.items() if k in old and old[k] != v]:
-        raise ValueError(f"{path} was made with other settings: {', '.join(changed)}; delete it, or choose another folder")
+        raise ValueError(f"{path} was made with other settings: {', '.join(changed)}; delete it, "
+                         'or choose another folder')
     return res
 
 # %% ../../nbs/library/31_trials.ipynb #3004d455
@@ -328,8 +331,10 @@ def run_trials(todo=None, # `Trial`s; the study unless given
     def done(trial, seconds, n):
         nonlocal left
         left, r = left - _weight(trial), read_result(path(trial))
-        say(f'{seconds:5.0f} s  {trial.name:52} {outcome(r):15} {late_median(r, "zeros"):6.1%} zeros; {n} trials, {minutes()}')
+        say(f'{seconds:5.0f} s  {trial.name:52} {outcome(r):15} {late_median(r, "zeros"):6.1%} zeros; {n} trials, '
+            f'{minutes()}')
     if queue: say(f'{len(queue)} of {len(todo)} trials have no record: {minutes()}, {jobs} at a time')
     _run_queue(queue, jobs, limit, (str(out), kwargs), done)
-    if queue: say(f'the time limit is reached; {len(queue)} trials have no record, and the same command continues with them')
+    if queue:
+        say(f'the time limit is reached; {len(queue)} trials have no record, and the same command continues with them')
     return [read_result(path(t)) for t in todo if path(t).exists()]
