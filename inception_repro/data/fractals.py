@@ -90,10 +90,10 @@ def render(maps, # Systems, (n, 7, 6)
            place, # Share of the side that is filled, and position of it along x and y, all in [0, 1], (n, 3)
            look, # Hue, range of hues, saturation, background (3) and two flips, all in [0, 1), (n, 8)
            size=64, # Side of the image, pixels
-           density=4, # Points per pixel of the image
+           density=4, # Points per pixel of the image, at least
           ) -> torch.Tensor: # Images, uint8, (n, 3, size, size)
     "Images of systems; about a million points are processed at a time"
-    steps = -(-density * size**2 // 1024)
+    steps = int(-(-density * size**2 // 1024))
     step = max(1, 2**20 // (steps * 1024))
     return torch.cat([_paint(*_count(_orbit(m, steps), size, p), o)
                       for m, p, o in zip(maps.split(step), place.split(step), look.split(step))])

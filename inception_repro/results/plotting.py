@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..architecture.draw import Picture, text_width
-from ..training.records import FREE, first_difference, check_run, read_runs
+from ..training.records import check_run, first_difference, free_fields, read_runs
 
 # %% auto #0
 __all__ = ['INK', 'GREY', 'GRID', 'small', 'large', 'comparable_runs', 'missing_networks', 'runs_by_network', 'recipe_value',
@@ -25,7 +25,7 @@ def comparable_runs(runs, # `Run`s, or the folder of one dataset's records
     "Check that runs differ in network and seed only"
     runs = read_runs(runs) if isinstance(runs, (str, Path)) else [check_run(r) for r in runs]
     if not runs: raise ValueError('no runs; give a list of them, or the folder of their records')
-    data = lambda m: dict(dataset=m['dataset'], dataset_hash=m['dataset_hash'], **dict.fromkeys(FREE))
+    data = lambda m: dict(dataset=m['dataset'], dataset_hash=m['dataset_hash'], **dict.fromkeys(free_fields(runs)))
     own, seen = [{**r.meta['recipe'], **data(r.meta), **dict.fromkeys(free)} for r in runs], {}
     for r, o in zip(runs, own):
         names = f'in {runs[0].path.name}', f'in {r.path.name}'

@@ -43,9 +43,9 @@ def recipes(preset='demo', # One of `PRESETS`, or a `Recipe`
     "One recipe for several networks, their controls, and seeds"
     if not isinstance(seeds, int) or seeds < 1:
         raise ValueError(message(lambda way: f"{way('seeds', '--seeds')} is {seeds!r}; use a whole number of at least 1"))
-    base = replace(preset, **changes) if isinstance(preset, Recipe) else _preset(preset, **changes)
+    make = lambda m: replace(preset, model=m, **changes) if isinstance(preset, Recipe) else _preset(preset, m, **changes)
     arms = [(m, {}) for m in models] + [(m, o) for m, o in CONTROLS.items() if controls and m in models]
-    return [replace(base, model=m, seed=base.seed + s, **o) for s in range(seeds) for m, o in arms]
+    return [replace(r := make(m), seed=r.seed + s, **o) for s in range(seeds) for m, o in arms]
 
 # %% ../../nbs/library/30_reproduce.ipynb #b9bf7990
 _told = None # queue of a worker

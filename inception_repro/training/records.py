@@ -14,10 +14,11 @@ import numpy as np
 from fastcore.basics import patch
 from ..support.files import atomic_write
 from ..support.messages import message
+from .recipe import EPOCHS
 
 # %% auto #0
 __all__ = ['COLUMNS', 'FREE', 'run_path', 'processor', 'environment', 'Record', 'as_json', 'first_difference', 'Run', 'read_run',
-           'check_run', 'read_runs', 'compare']
+           'free_fields', 'check_run', 'read_runs', 'compare']
 
 # %% ../../nbs/library/16_records.ipynb #0dca8fc8
 COLUMNS = dict(epoch=float, step=int, images=int, lr=float, train_loss=float,
@@ -250,6 +251,13 @@ def resume(cls: Record, path, # Table to go on with
 # %% ../../nbs/library/16_records.ipynb #b05169d9
 FREE = 'model', 'seed', 'scale', 'shortcut', 'addition', 'projection_norm' # in what the runs of one folder may differ
 
+def free_fields(runs, # `Run`s
+               ) -> tuple: # Names; also of `epochs`, if each network has the paper's number of them
+    "The fields of a recipe in which these runs may differ"
+    recipes = [r.meta['recipe'] for r in runs]
+    as_printed = all(o.get('epochs') == EPOCHS.get(str(o.get('model')).split('.')[0]) for o in recipes)
+    return FREE + ('epochs',) * as_printed
+
 def check_run(run, # A `Run`, or the path of one
              ) -> Run: # The same, if it is finished and whole
     "Refuse a run that is not finished"
@@ -271,7 +279,8 @@ def read_runs(folder, # One dataset's records, such as `figures/runs/fractals`
     if not unfinished and (going := [r.path.stem for r in runs if not r.meta['finished']]):
         warnings.warn(f"{folder}: {', '.join(going)} left out, not finished; the command that began it goes on with it")
     runs = [check_run(r) if r.meta['finished'] else r for r in runs if r.meta['finished'] or unfinished]
-    own = [{k: v for k, v in r.meta['recipe'].items() if k not in FREE} for r in runs]
+    free = free_fields(runs)
+    own = [{k: v for k, v in r.meta['recipe'].items() if k not in free} for r in runs]
     for r, o in zip(runs, own):
         if not mixed and (diff := first_difference(own[0], o, (f'in {runs[0].path.name}', f'in {r.path.name}'), shared=True)):
             raise ValueError(message(lambda way: f"{folder}: recipes differ, {diff}; keep one recipe to a folder"
