@@ -50,6 +50,7 @@ class Branches(nn.ModuleList):
     "Filter concat: run every branch on the same input"
     def forward(self, x): return torch.cat([b(x) for b in self], 1)
 
+# %% ../../nbs/library/03_build.ipynb #ab936f87
 class ResidualUnit(nn.Module):
     "`x + scale * linear(body(x))`, then ReLU (Figure 20); without a projection, `linear` is an `Identity`"
     def __init__(self, body, linear, scale, act):

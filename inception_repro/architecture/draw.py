@@ -221,6 +221,7 @@ class Picture(Figure):
         data = {'image/png': b64encode(_bytes(self, 'png')).decode(), 'text/plain': repr(self)}
         display(data, metadata={'image/png': dict(width=width, height=height)}, raw=True)
 
+# %% ../../nbs/library/02_draw.ipynb #1f6a8749
 def _bytes(fig, kind):
     "The content of the file, the same every time"
     dated = {'svg': dict(Date=None), 'pdf': dict(CreationDate=None)}
