@@ -73,6 +73,7 @@ _PARTS = {(0, 0): 'top left', (1, 0): 'top right', (0, 1): 'bottom left', (1, 1)
           None: 'whole square, resized'}
 _PLACES = {0: ('left', 'top'), .5: ('centre', 'centre'), 1: ('right', 'bottom')} # of landscape and portrait images
 
+# %% ../../nbs/library/20_crops.ipynb #38c7e561
 def draw_crops(image, # PIL image
                size=299, scales=SCALES, places=PLACES, parts=PARTS, # As `crops` takes them
                unit=.36, # Points per pixel

@@ -85,6 +85,7 @@ def _files(folder):
         raise ValueError(f"{folder} has weights in {' and '.join(within)}; give one of these")
     return files
 
+# %% ../../nbs/library/24_evaluate.ipynb #950c13f1
 def _candidate(path, runs):
     recipe, error = _record(path, runs)
     model = recipe.model if recipe else max((n for n in networks if path.stem.startswith(n)), key=len, default=None)

@@ -139,6 +139,7 @@ def show_images(images, # `Images`
     if to: write_picture(fig, Path(to))
     return fig
 
+# %% ../../nbs/library/26_failures.ipynb #d14b901e
 def _image(ax, images, i, said):
     "One image, and the predicted classes with their probabilities"
     x, why = images.read(i)

@@ -100,6 +100,7 @@ def _cells(row, result=None):
     if row is None: return [result['name'], result['crops'], str(len(result['models'])), *paper, *ours]
     return [row.printed + '*' * bool(row.erratum), row.crops, str(row.count), *paper, *ours]
 
+# %% ../../nbs/library/25_tables.ipynb #b451ee02
 def _lines(number, results):
     "A table's rows, each with our results; then the other results of its kind"
     left, lines = list(results), []

@@ -182,6 +182,7 @@ def _about(results):
             f'chance. '
             'Contradicted refers to these runs, not to those of the paper.')
 
+# %% ../../nbs/library/33_stability.ipynb #fb62f72e
 def verdicts(results, # `Result`s of one dataset; any part of the study
             ) -> Verdicts:
     "Each sentence of §3.3 against the records"

@@ -107,6 +107,7 @@ def _phase(cells, rows, columns, labels, text, failing):
     _legend(ax, 4)
     return fig
 
+# %% ../../nbs/library/32_stability_plots.ipynb #2e35f535
 def _caption(results, text):
     "What was run, in words"
     r = results[0].meta['recipe']
@@ -149,6 +150,7 @@ def plot_phase(results, # `Result`s of one dataset
     if to: write_picture(fig, Path(to))
     return fig
 
+# %% ../../nbs/library/32_stability_plots.ipynb #66521b22
 def _phase_figure(results, by, cells, rows, columns):
     "The labels and the caption of a phase diagram, and the diagram"
     found, failing = sum(cells.values(), []), failing_networks(results)
@@ -181,6 +183,7 @@ def _series(results, name):
     v = np.stack([r[name][:n] for r in results])
     return results[0]['step'][:n], *(f(v, axis=0) for f in (np.min, np.median, np.max))
 
+# %% ../../nbs/library/32_stability_plots.ipynb #07391df1
 def _curves(groups, series, text, labels, log=False, right=14):
     columns = 2 if any(len(name) > 12 for name in groups) else 3
     if any(len(rs) > 1 for rs in groups.values()): text += ' Lines: medians; bands: ranges over seeds.'
