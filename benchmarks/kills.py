@@ -20,7 +20,7 @@ from inception_repro.training.recipe import preset
 from inception_repro.support.files import atomic_write
 from inception_repro.training.records import compare, environment, read_run, run_path
 
-RECIPE = preset('fractals10', 'inception_resnet_v2', width=1/16, classes=4, per_class=64, valid_per_class=16, bs=16, epochs=16, evals=2)
+RECIPE = preset('demo', 'inception_resnet_v2', width=1/16, classes=4, per_class=64, valid_per_class=16, bs=16, epochs=16, evals=2)
 OUT = Path(__file__).parent / 'records' / 'kills.json'
 
 CTX = mp.get_context('fork') # a process of its own, which needs no imports

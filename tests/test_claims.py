@@ -30,7 +30,7 @@ PURE, RESIDUAL = large
 
 def write(folder, model, half, end=20., seed=0, dataset='fractals', epochs=16, finished=True, **changes):
     "A network that was never trained: its error falls to `end`, by half in every `half` epochs"
-    recipe = json.loads(json.dumps(asdict(preset('fractals10', model.split('+')[0], dataset=dataset, epochs=epochs, **changes))))
+    recipe = json.loads(json.dumps(asdict(preset('demo', model.split('+')[0], dataset=dataset, epochs=epochs, **changes))))
     rec = Record.create(folder, model, seed, dataset, '0', recipe, ENV, data=dict(classes=10, train=4000, valid=500))
     for i in range(1, epochs + 1):
         top1 = end + .01 * seed + (90 - end) * 2 ** (-i / half)
@@ -226,7 +226,7 @@ def test_command_names_what_the_record_has(tmp_path):
     write(tmp_path / 'figures/runs', PURE, 1, epochs=12)
     records = Records(tmp_path / 'figures')
     assert command(records, Path('runs/fractals')) == (
-        'inception-repro reproduce --preset fractals10 --seeds 1 --runs figures/runs --out figures/fractals')
+        'inception-repro reproduce --preset demo --seeds 1 --runs figures/runs --out figures/fractals')
 
 
 def test_commands_are_spelt_right(tmp_path, page):

@@ -243,7 +243,7 @@ def test_side_by_side_is_one_by_one(tmp_path):
     from inception_repro.results.reproduce import recipes, train_all
     from inception_repro.training.records import compare
     changes = dict(classes=3, per_class=22, valid_per_class=4, width=1/16, epochs=1, evals=2)
-    rs = recipes('fractals10', models=['inception_v3', 'inception_resnet_v1'], **changes)
+    rs = recipes('demo', models=['inception_v3', 'inception_resnet_v1'], **changes)
     threads = torch.get_num_threads()
     a = train_all(rs, tmp_path / 'a', jobs=2, device='cpu', progress=False)
     try:
@@ -290,7 +290,7 @@ cli.main()"""
     found, err = command(lambda p: os.killpg(p.pid, signal.SIGINT))  # as a terminal does
     assert found == 130 and 'stopped; the same command goes on' in err and 'Traceback' not in err
     assert command(lambda p: p.kill())[0] == -signal.SIGKILL
-    threads, todo = torch.get_num_threads(), recipes('fractals10', models=pair, **changes)
+    threads, todo = torch.get_num_threads(), recipes('demo', models=pair, **changes)
     try:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
         again, whole = (train_all(todo, tmp_path / o, jobs=1, device='cpu', progress=False) for o in ('o/runs', 'whole'))
@@ -301,7 +301,7 @@ cli.main()"""
 
 def test_an_error_in_one_run_stops_all(tmp_path):
     from inception_repro.results.reproduce import recipes, train_all
-    rs = recipes('fractals10', models=['inception_v3', 'inception_resnet_v1'], dataset='nowhere', classes=3)
+    rs = recipes('demo', models=['inception_v3', 'inception_resnet_v1'], dataset='nowhere', classes=3)
     with pytest.raises(ValueError, match="'nowhere' can be neither generated nor downloaded"):
         train_all(rs, tmp_path, jobs=2, device='cpu', progress=False)
 
@@ -309,8 +309,8 @@ def test_an_error_in_one_run_stops_all(tmp_path):
 def test_one_that_fails_does_not_wait_for_the_others(tmp_path):
     from inception_repro.results.reproduce import recipes, train_all
     small = dict(classes=3, per_class=22, valid_per_class=4, width=1/16)
-    long, = recipes('fractals10', models=['inception_v3'], epochs=10_000, **small)
-    wild, = recipes('fractals10', models=['inception_resnet_v1'], epochs=1, lr=1e30, clip=None, **small)
+    long, = recipes('demo', models=['inception_v3'], epochs=10_000, **small)
+    wild, = recipes('demo', models=['inception_resnet_v1'], epochs=1, lr=1e30, clip=None, **small)
     with pytest.raises(FloatingPointError, match='the loss is'): train_all([long, wild], tmp_path, jobs=2, device='cpu', progress=False)
     deadline = time.monotonic() + 60
     while multiprocessing.active_children() and time.monotonic() < deadline: time.sleep(.1)

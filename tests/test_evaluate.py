@@ -293,7 +293,7 @@ def test_classes_in_the_networks_order(ilsvrc, tmp_path):
 
 
 def test_weights_of_1001_classes_lose_the_background(tmp_path):
-    recipe = preset('fractals10', 'inception_resnet_v1', width=1/16)
+    recipe = preset('demo', 'inception_resnet_v1', width=1/16)
     net = Candidate('a', recipe.model, None, recipe)
     from inception_repro.architecture.build import build
     from inception_repro.training.recipe import network_of
@@ -433,7 +433,7 @@ def trained(tmp_path_factory):
     home = tmp_path_factory.mktemp('trained')
     small = dict(classes=3, per_class=22, valid_per_class=4, epochs=1, evals=1, width=1/16)
     for seed in 0, 1:
-        fit(preset('fractals10', 'inception_resnet_v2', seed=seed, **small), home / 'runs', device='cpu',
+        fit(preset('demo', 'inception_resnet_v2', seed=seed, **small), home / 'runs', device='cpu',
             progress=False,
             save_weights=home / f'weights/inception_resnet_v2-{seed}.safetensors')
     return home

@@ -387,7 +387,7 @@ def test_help_says_what_it_does():
 
 
 def test_a_study_resumes(tmp_path):
-    tiny = preset('fractals10', width=1/16, classes=3, per_class=22, valid_per_class=4, bs=16, epochs=1, evals=1)
+    tiny = preset('demo', width=1/16, classes=3, per_class=22, valid_per_class=4, bs=16, epochs=1, evals=1)
     quiet = dict(device='cpu', jobs=1, progress=False)
     first = run_shortcut(tmp_path, tiny, 1, ['inception_v3'], **quiet)
     before = [p.read_bytes() for p in first]

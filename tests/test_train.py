@@ -26,7 +26,7 @@ from inception_repro.training.recipe import evaluation_steps, preset, replace
 from inception_repro.training.records import compare, read_run
 
 ENV = dict(commit=None, device='cpu', python='3', torch='2', fastai='2', inception_repro='0')
-TINY = preset('fractals10', 'inception_resnet_v1', width=1/16, classes=3, per_class=22, valid_per_class=5, bs=16,
+TINY = preset('demo', 'inception_resnet_v1', width=1/16, classes=3, per_class=22, valid_per_class=5, bs=16,
               epochs=2, evals=2)
 STEPS = 8 # two epochs of four, the last two images of each left out
 
@@ -631,17 +631,17 @@ def test_plan_tells_each_as_it_comes(tmp_path, monkeypatch, capsys):
         seen.append(recipe.bs)
         return dict(forward=2.)
     monkeypatch.setattr(learner, 'profile_step', step)
-    with pytest.raises(RuntimeError): cli.plan('fractals10', 'cpu', models='inception_v3,inception_resnet_v2.b10_20_10', record=tmp_path/'a.json')
+    with pytest.raises(RuntimeError): cli.plan('demo', 'cpu', models='inception_v3,inception_resnet_v2.b10_20_10', record=tmp_path/'a.json')
     out = capsys.readouterr().out
     assert seen == [32] and len(out.splitlines()) == 2 and out.splitlines()[1].split()[5:7] == ['32', '16']
     assert not (tmp_path/'a.json').exists()
     seen.clear()
-    cli.plan('fractals10', 'cpu', models='inception_resnet_v1', record=tmp_path/'a.json')
+    cli.plan('demo', 'cpu', models='inception_resnet_v1', record=tmp_path/'a.json')
     kept = json.loads((tmp_path/'a.json').read_text())
-    assert [kept['preset'], kept['rows'][0]['model'], kept['rows'][0]['images_per_second']] == ['fractals10', 'inception_resnet_v1', 16]
+    assert [kept['preset'], kept['rows'][0]['model'], kept['rows'][0]['images_per_second']] == ['demo', 'inception_resnet_v1', 16]
     assert kept['environment']['torch'] == torch.__version__
-    with pytest.raises(ValueError, match='steps is 0; use a whole number of at least 1'): cli.plan('fractals10', 'cpu', steps=0)
-    with pytest.raises(ValueError, match="unknown model 'inception_v5'"): cli.plan('fractals10', 'cpu', models='inception_v5')
+    with pytest.raises(ValueError, match='steps is 0; use a whole number of at least 1'): cli.plan('demo', 'cpu', steps=0)
+    with pytest.raises(ValueError, match="unknown model 'inception_v5'"): cli.plan('demo', 'cpu', models='inception_v5')
 
 
 needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')

@@ -32,7 +32,7 @@ RATES = dict(rmsprop_tf=(.015, .045, .135, .405), # §4's rate, and a third, thr
              adamw=(.0005, .002, .008)) # (ours)
 DECAY = dict(rmsprop_tf={}, adamw=dict(wd=.05)) # (ours)
 
-def shorter(name='fractals10', # One of `PRESETS`
+def shorter(name='demo', # One of `PRESETS`
             epochs=None, # Half of the preset's unless given
             **changes, # Other fields of `Recipe`
            ): # `Recipe`
