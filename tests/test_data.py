@@ -88,7 +88,7 @@ def test_labels_that_are_missing_are_named(tmp_path):
     with pytest.raises(ValueError, match=r'_ground_truth.txt and meta.mat\) or LOC_val_solution.csv'):
         list_images(root)
     (root / 'LOC_val_solution.csv').write_text('ImageId,PredictionString\nILSVRC2012_val_00000001,n2 1 2 3 4\n')
-    with pytest.raises(ValueError, match='_00000002.JPEG has no label; its labels name 1 files'): list_images(root)
+    with pytest.raises(ValueError, match='_00000002.JPEG has no label; the labels are of 1 files'): list_images(root)
 
 
 @pytest.mark.parametrize('name', [o for o in NAMES if o != 'fractals'])
