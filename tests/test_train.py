@@ -361,7 +361,7 @@ def test_damaged_checkpoint(whole, tmp_path, quiet, damage):
     bytes_ = bytearray(last.read_bytes())
     bytes_[len(bytes_) // 2] ^= 16
     last.write_bytes(dict(cut=bytes(bytes_[:len(bytes_) // 2]), empty=b'', bit=bytes(bytes_))[damage])
-    with pytest.warns(UserWarning, match=f'{last.name} is damaged; the one before it is taken'):
+    with pytest.warns(UserWarning, match=f'{last.name} is damaged; the one before it is used'):
         again = fit(TINY, tmp_path, **quiet)
     assert compare(whole, again) == ''
     assert again.meta['time']['resumed'][0]['step'] == int(before.stem) == 4
@@ -370,7 +370,7 @@ def test_damaged_checkpoint(whole, tmp_path, quiet, damage):
 def test_all_checkpoints_damaged(whole, tmp_path, quiet):
     stop(TINY, tmp_path, quiet, 5)
     for p in folder(tmp_path).glob('*.pt'): p.write_bytes(b'gone')
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match='is whole; start the run again with fresh=True'):
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match='are damaged; start the run again with fresh=True'):
         fit(TINY, tmp_path, **quiet)
     assert compare(whole, fit(TINY, tmp_path, **quiet, fresh=True)) == ''
 
