@@ -13,7 +13,7 @@ import torch
 from benchmarks import peers
 from benchmarks.run import RESIDUAL, labelled, processor
 from inception_repro.benchmarking.bench import answer
-from inception_repro.benchmarking.race import race, table
+from inception_repro.benchmarking.bench import race, table
 from inception_repro.rewrites.fast import FROZEN, frozen, keep_memory
 from inception_repro.rewrites.fold import fold_bn, fold_scale
 from inception_repro.rewrites.merge import merge_1x1

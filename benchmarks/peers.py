@@ -12,7 +12,7 @@ import torch
 from inception_repro.architecture.build import build
 from inception_repro.architecture.networks import create_model
 from inception_repro.architecture.weights import convert
-from inception_repro.benchmarking.bench import answer, by_hand as learn_by_hand, compile_for_answers, learn
+from inception_repro.benchmarking.bench import answer, by_hand as learn_by_hand, compile_for_inference, learn
 from inception_repro.rewrites.fold import randomize_batchnorm
 
 PEERS = 'timm', 'torchvision', 'pytorchcv', 'onnxruntime', 'openvino', 'fastai'
@@ -95,12 +95,12 @@ def ways_to_answer(name, new, x, bf16, compiled):
     last = lambda dtype=torch.float32: x.to(dtype).contiguous(**LAST)  # each has its own, or none, so that memory compares
     channels_last = lambda: new().to(**LAST)
     ways = {name: lambda: answer(new(), x), f'{name}, channels last': lambda: answer(channels_last(), last())}
-    if compiled: ways[f'{name}, compiled'] = lambda: answer(compile_for_answers(channels_last()), last())
+    if compiled: ways[f'{name}, compiled'] = lambda: answer(compile_for_inference(channels_last()), last())
     if bf16:
         half = lambda: channels_last().bfloat16()
         ways[f'{name}, channels last, bf16 autocast'] = lambda: answer(channels_last(), last(), 'bf16')
         ways[f'{name} bf16'] = lambda: answer(half(), last(torch.bfloat16))
-        if compiled: ways[f'{name} bf16, compiled'] = lambda: answer(compile_for_answers(half()), last(torch.bfloat16))
+        if compiled: ways[f'{name} bf16, compiled'] = lambda: answer(compile_for_inference(half()), last(torch.bfloat16))
     return ways
 
 

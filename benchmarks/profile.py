@@ -28,7 +28,7 @@ from inception_repro.architecture.cost import macs
 from inception_repro.architecture.draw import write_picture
 from inception_repro.architecture.networks import configure
 from inception_repro.benchmarking import bench
-from inception_repro.benchmarking.race import race
+from inception_repro.benchmarking.bench import race
 from inception_repro.results.plotting import GREY, GRID, INK, canvas
 from inception_repro.training.average import RunningAverage
 from inception_repro.training.optim import RMSPropTF

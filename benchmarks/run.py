@@ -35,7 +35,7 @@ from inception_repro.architecture.build import build
 from inception_repro.architecture.cost import macs
 from inception_repro.architecture.networks import configure, create_model
 from inception_repro.benchmarking import bench
-from inception_repro.benchmarking.race import race, table, write_bench
+from inception_repro.benchmarking.bench import race, table, write_bench
 from inception_repro.data.load import load
 from inception_repro.rewrites.fast import fast, keep_memory
 from inception_repro.rewrites.fold import randomize_batchnorm

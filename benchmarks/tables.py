@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 from statistics import median
 
-from inception_repro.benchmarking.race import table
+from inception_repro.benchmarking.bench import table
 from inception_repro.support.files import atomic_write
 
 RECORDS = Path(__file__).parent / 'records'

@@ -14,7 +14,7 @@ import torch
 from benchmarks.steps import spread
 from inception_repro.architecture.build import build
 from inception_repro.benchmarking.bench import ours
-from inception_repro.benchmarking.race import race
+from inception_repro.benchmarking.bench import race
 from inception_repro.training.activity import activity
 from inception_repro.training.recipe import network_of, preset
 from inception_repro.support.files import atomic_write

@@ -52,7 +52,6 @@ def bench(model: argument(str, 'Name of a network: see `inception-repro models`.
           bf16: option(bool, 'Also time bfloat16.', '--bf16') = False,
           compiled: option(bool, 'Also time torch.compile, which takes minutes.', '--compiled') = False):
     "Measure the speed of a network on this machine: as commonly run, and as rewritten by this package."
-    from inception_repro.benchmarking.bench import bench as measure
-    from inception_repro.benchmarking.race import table
+    from inception_repro.benchmarking.bench import bench as measure, table
     from inception_repro.training.fit import find_device
     print(table(measure(model, train, width, size, bs, find_device(device), rounds, bf16, compiled)))
