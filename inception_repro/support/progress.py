@@ -8,10 +8,12 @@ from __future__ import annotations
 import sys
 import time
 
+from fastcore.basics import patch
+
 # %% auto #0
 __all__ = ['ProgressBars', 'track']
 
-# %% ../../nbs/library/93_progress.ipynb #4ae8412e
+# %% ../../nbs/library/93_progress.ipynb #a11ebfd7
 def _columns():
     "Name, bar, percentage, times and note; a narrow terminal cuts the note"
     from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -20,10 +22,11 @@ def _columns():
     class Note(ProgressColumn):
         def render(self, task): return Text(task.fields['note'], no_wrap=True, overflow='ellipsis')
     whole = lambda: Column(no_wrap=True)
-    return [TextColumn('{task.description}'), BarColumn(16, table_column=whole()), TextColumn('{task.percentage:>3.0f} %'),
-            TimeElapsedColumn(table_column=whole()), TextColumn('left'), TimeRemainingColumn(table_column=whole()),
-            Note(table_column=Column())]
+    return [TextColumn('{task.description}'), BarColumn(16, table_column=whole()),
+            TextColumn('{task.percentage:>3.0f} %'), TimeElapsedColumn(table_column=whole()), TextColumn('left'),
+            TimeRemainingColumn(table_column=whole()), Note(table_column=Column())]
 
+# %% ../../nbs/library/93_progress.ipynb #4ae8412e
 class ProgressBars:
     "Progress bars that are redrawn in place; without effect where that is impossible"
     def __init__(self, every=.2, # Seconds between two redraws in a notebook
@@ -53,19 +56,24 @@ class ProgressBars:
         self.progress.update(bar, completed=done, note=note)
         if self.notebook and time.monotonic() - self.drawn >= self.every: self._draw()
 
-    def stop(self):
-        "Draw the bars as they are, for the last time"
-        if self.notebook and self.progress.tasks: self._draw()
-        elif self.live: self.progress.stop()
+# %% ../../nbs/library/93_progress.ipynb #d698e26f
+@patch
+def stop(self: ProgressBars):
+    "Draw the bars as they are, for the last time"
+    if self.notebook and self.progress.tasks: self._draw()
+    elif self.live: self.progress.stop()
 
-    def _draw(self):
-        from IPython.display import display
-        if self.output: self.output.update(self.progress)
-        else: self.output = display(self.progress, display_id=True)
-        self.drawn = time.monotonic()
+@patch
+def _draw(self: ProgressBars):
+    from IPython.display import display
+    if self.output: self.output.update(self.progress)
+    else: self.output = display(self.progress, display_id=True)
+    self.drawn = time.monotonic()
 
-    def __enter__(self): return self.start()
-    def __exit__(self, *_): self.stop()
+@patch
+def __enter__(self: ProgressBars): return self.start()
+@patch
+def __exit__(self: ProgressBars, *_): self.stop()
 
 # %% ../../nbs/library/93_progress.ipynb #c7d24ddb
 def track(items, # Anything with a length

@@ -70,7 +70,8 @@ class RecordKeeper(TrainingCallback):
                  memory=0, # Peak memory of the earlier parts of the run, bytes of a GPU
                 ):
         self.record, self.checkpoints, self.save_every, self.memory = record, checkpoints, save_every, memory
-        self.bs, self.points, self.saved_at, self.save_time = recipe.bs, evaluation_steps(recipe, steps), time.monotonic(), 0.
+        self.bs, self.points = recipe.bs, evaluation_steps(recipe, steps)
+        self.saved_at, self.save_time = time.monotonic(), 0.
         self.saved_step = None # of the last checkpoint
 
     def before_fit(self): self.small = sum(p.numel() for p in self.learn.model.parameters()) <= SMALL_NETWORK
@@ -91,8 +92,8 @@ def check(self: RecordKeeper, loss): # Tensor or number
     c = self.count
     at = 'at' if c.total.device.type == 'cpu' else 'by' # on a GPU it may have happened earlier
     where = f"{at} step {c.step}, epoch {c.at:.3g}, learning rate {self.opt.hypers[0]['lr']:.3g}"
-    raise FloatingPointError(message(lambda way: f'{self.record.path}: the loss is {float(loss)} {where}; start again at a '
-                                                 f"lower rate, with {way('fresh=True', '--fresh')}"))
+    raise FloatingPointError(message(lambda way: f'{self.record.path}: the loss is {float(loss)} {where}; start '
+                                                 f"again at a lower rate, with {way('fresh=True', '--fresh')}"))
 
 @patch
 def add_row(self: RecordKeeper):
@@ -107,6 +108,7 @@ def add_row(self: RecordKeeper):
     c.since = 0
     c.total.zero_()
 
+# %% ../../nbs/library/63_callbacks.ipynb #2e7cb308
 @patch
 def peak(self: RecordKeeper):
     "Peak memory of the run, in bytes; 0 on a CPU"
@@ -135,7 +137,8 @@ class ProgressBar(TrainingCallback):
     def before_fit(self):
         self.printed = self.record.last
         if self.bars.live:
-            self.bar = self.bars.start().add(self.label, self.recipe.epochs * self.count.steps, self.count.step, self.text())
+            steps = self.recipe.epochs * self.count.steps
+            self.bar = self.bars.start().add(self.label, steps, self.count.step, self.text())
 
     def text(self):
         r, last = self.recipe, self.record.last

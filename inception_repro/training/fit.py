@@ -27,7 +27,7 @@ from .records import Record, environment, read_run, run_path
 # %% auto #0
 __all__ = ['run_loop', 'find_device', 'forget', 'fit']
 
-# %% ../../nbs/library/19_fit.ipynb #dc5bbceb
+# %% ../../nbs/library/19_fit.ipynb #b04a2441
 def _plain(recipe):
     "A recipe as a record's `.json` contains it"
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
@@ -37,10 +37,12 @@ def _check_recipe(run, recipe, data=None):
     old, new = {**_plain(Recipe()), **run.meta['recipe']}, _plain(recipe)
     if data: old, new = {**old, 'dataset_hash': run.meta['dataset_hash']}, {**new, 'dataset_hash': data.hash}
     if changed := [f'{k}: {old.get(k)!r} -> {new.get(k)!r}' for k in {**old, **new} if old.get(k) != new.get(k)]:
-        raise ValueError(message(lambda way: f"{run.path} was made with another recipe: {', '.join(changed)}; choose another "
-                                             f"{way('out', '--out or --runs')}, or replace it with {way('fresh=True', '--fresh')}"))
+        raise ValueError(message(
+            lambda way: f"{run.path} was made with another recipe: {', '.join(changed)}; choose another "
+                        f"{way('out', '--out or --runs')}, or replace it with {way('fresh=True', '--fresh')}"))
     return run
 
+# %% ../../nbs/library/19_fit.ipynb #dc5bbceb
 def _open_record(path, recipe, data, env, fresh, state):
     "The record of a run: new, or reopened at the step of its checkpoint"
     env = {**env, 'threads': torch.get_num_threads()}
@@ -50,9 +52,11 @@ def _open_record(path, recipe, data, env, fresh, state):
         return Record.create(path.parents[1], *what, env, overwrite=True, data=counts)
     old = _check_recipe(read_run(path), recipe, data).meta['environment'].get('threads')
     if old != env['threads']:
-        warnings.warn(message(lambda way: f"{path} was started with {old} threads and is resumed with {env['threads']}: last digits may "
-                                          f"differ; {way(f'torch.set_num_threads({old})', f'OMP_NUM_THREADS={old}')} keeps them"))
-    return Record.resume(path, state['step'], env=env, seconds=state['seconds'], wall=state.get('wall')) # older: all wall
+        warnings.warn(message(
+            lambda way: f"{path} was started with {old} threads and is resumed with {env['threads']}: last digits may "
+                        f"differ; {way(f'torch.set_num_threads({old})', f'OMP_NUM_THREADS={old}')} keeps them"))
+    times = dict(seconds=state['seconds'], wall=state.get('wall')) # older states have no `wall`
+    return Record.resume(path, state['step'], env=env, **times)
 
 def _check_rows(record, due):
     "Raise `ValueError` if the record lacks rows"
@@ -62,7 +66,7 @@ def _check_rows(record, due):
         raise ValueError(message(lambda way: f'{record.path} lacks the rows of steps {lost}; start again with '
                                              + way('fresh=True', '--fresh')))
 
-# %% ../../nbs/library/19_fit.ipynb #89e79274
+# %% ../../nbs/library/19_fit.ipynb #8c4009bf
 def _folder(path): return path.parent/'checkpoints'/path.stem # of a record's checkpoints
 
 class _ResumeHint:
@@ -72,8 +76,10 @@ class _ResumeHint:
         is_there = self.path.exists() and (self.begun or not self.fresh)
         files = Checkpoints(_folder(self.path)).files() if is_there else ()
         without, step = self.fresh and self.begun, int(files[0].stem) if files else 0
-        return message(lambda way: f"the same command{way(' without fresh=True', ' without --fresh') * without} resumes at step {step}")
+        fresh = ' without fresh=True', ' without --fresh'
+        return message(lambda way: f'the same command{way(*fresh) * without} resumes at step {step}')
 
+# %% ../../nbs/library/19_fit.ipynb #89e79274
 @contextmanager
 def _explained(path, hint):
     "Add to Ctrl-C and to a full disk how to resume"
@@ -134,6 +140,7 @@ def _prepare(recipe, path, data, device, fresh, save_every, env, workers, progre
     if progress: learn.add_cb(ProgressBar(recipe, record))
     return learn, record
 
+# %% ../../nbs/library/19_fit.ipynb #56def22a
 def _finished(path, recipe, data, fresh):
     "The run, if it is finished already, else None"
     if fresh or not path.exists(): return
@@ -184,6 +191,7 @@ def fit(recipe, # `Recipe`
         _finish(learn, record, save_weights)
     return read_run(path)
 
+# %% ../../nbs/library/19_fit.ipynb #5ea6b3b8
 def _finish(learn, record, save_weights):
     "Write the weights, close the record, delete the checkpoints: in this order"
     if save_weights: _save_weights(learn.average.net.module, save_weights)

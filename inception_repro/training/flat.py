@@ -23,7 +23,8 @@ def flat_layout(ts):
 
 def flat_views(flat, ts, starts):
     "Views of a vector, each with the shape and strides of one of the tensors"
-    return [flat.as_strided(t.shape, torch.empty_like(t).stride(), flat.storage_offset() + o) for t, o in zip(ts, starts)]
+    first = flat.storage_offset()
+    return [flat.as_strided(t.shape, torch.empty_like(t).stride(), first + o) for t, o in zip(ts, starts)]
 
 def flat_run(ts):
     "The vector in which tensors follow each other in this order, or None"
