@@ -24,9 +24,6 @@ LINES, WIDTH = 350, 120
 KNOWN = {
     'no forward links in the walk': '''
         nbs/2_training/00_recipe.ipynb nbs/3_results/00_claims.ipynb''',
-    'no forward imports in the walk': '''
-        nbs/1_figures/00_residuals.ipynb nbs/1_figures/01_stems.ipynb nbs/1_figures/02_blocks.ipynb
-        nbs/1_figures/03_reductions.ipynb nbs/1_figures/04_scaling.ipynb nbs/1_figures/05_networks.ipynb''',
     'at most 120 characters': '''
         benchmarks/__init__.py benchmarks/bf16.py benchmarks/crops.py benchmarks/frozen.py benchmarks/kills.py
         benchmarks/peers.py benchmarks/profile.py benchmarks/run.py benchmarks/steps.py benchmarks/tables.py

@@ -13,10 +13,13 @@ import numpy as np
 from .graph import conv, residual, seq
 
 # %% auto #0
-__all__ = ['figure_20', 'trunk_growth']
+__all__ = ['figure_20', 'released_scales', 'trunk_growth']
 
 # %% ../../nbs/1_figures/04_scaling.ipynb #00f1dee6
 figure_20 = residual(seq(conv(128), conv(128, 3), name='Inception'), scale=.1)
+
+# %% ../../nbs/1_figures/04_scaling.ipynb #5ca1e5ed
+released_scales = .17, .10, .20  # A, B, C: released code; §3.3 says "between 0.1 and 0.3"
 
 # %% ../../nbs/1_figures/04_scaling.ipynb #00cee249
 def _density(x, h, n):
