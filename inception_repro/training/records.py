@@ -28,7 +28,7 @@ COLUMNS = dict(epoch=float, step=int, images=int, lr=float, train_loss=float,
 def run_path(root, # Folder of all records, such as `figures/runs`
              dataset, model, # Names as the data and model modules know them
              seed, # Whole number
-            ) -> Path: # The record's table; the `.json` stands beside it
+            ) -> Path: # The record's table; the `.json` is in the same folder
     "Where a run's record belongs"
     return Path(root)/dataset/f'{model}-{seed}.csv'
 
