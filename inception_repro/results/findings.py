@@ -10,15 +10,14 @@ import numpy as np
 from ..architecture.cost import convolutions, macs, params
 from .plotting import network_label
 from ..architecture.graph import Concat, Conv, Residual, Seq, leaves
-from .trials import outcome
 from .judgement import *
 from .judges import PLATEAU
 from ..architecture.networks import network
 from .stability import AGAINST, NOT_RUN, PARTLY as PARTLY_SEEN, SEEN, UNSEEN, verdicts
 
 # %% auto #0
-__all__ = ['ROUGHLY', 'MATCHES', 'SLOWER', 'TIMINGS', 'CHANCE', 'RUNS', 'STABILITY', 'cost', 'costlier', 'longest_chain',
-           'step_time', 'memory', 'never', 'at_chance', 'both_verdicts', 'capped', 'section_33']
+__all__ = ['ROUGHLY', 'MATCHES', 'SLOWER', 'TIMINGS', 'RUNS', 'STABILITY', 'cost', 'costlier', 'longest_chain', 'step_time',
+           'memory', 'never', 'capped', 'section_33']
 
 # %% ../../nbs/library/38_findings.ipynb #2475dcb5
 ROUGHLY = .15 # Share by which multiply-adds may differ for "roughly" or "similar" (ours)
@@ -115,36 +114,20 @@ def never(reason): # Why no record could decide
     return lambda records: Judgement(UNTESTED, reason=reason)
 
 # %% ../../nbs/library/38_findings.ipynb #7f9f6a38
-CHANCE = 2 # Standard errors below the chance level within which a run has learned nothing (ours)
 RUNS = 3 # Of a small experiment, at the least, for "confirmed" or "contradicted" (ours)
 _WORDS = {SEEN: CONFIRMED, PARTLY_SEEN: PARTLY, UNSEEN: NOT_OBSERVED, AGAINST: CONTRADICTED, NOT_RUN: UNTESTED}
 
-def at_chance(result) -> bool: # `Result` of the experiment
-    "Whether a network that did not die has learned nothing"
-    r = result.meta['recipe']
-    guess, images = 1 - 1 / r['classes'], r['classes'] * (r['valid_per_class'] or 50)
-    least = 100 * (guess - CHANCE * (guess * (1 - guess) / images)**.5)
-    return outcome(result) == 'survived' and bool(result.evals) and result.evals[-1]['top1'] >= least
-
-def both_verdicts(v, w):
-    "The verdict of all runs, and that without runs at chance level"
-    return v if v == w else PARTLY if CONFIRMED in (v, w) else NOT_OBSERVED
-
 def _found(rows, keys): return {v.sentence: v for v in rows if any(k in v.sentence for k in keys)}
 
-def _judge_all(records, dataset, wide):
-    "Rows of the verdicts on all runs, and on those that are not at chance level"
+def _verdicts(records, dataset, wide):
+    "Rows of the verdicts on the runs of one dataset"
     results = [r for r in records.stability(dataset) if not wide or r.trial.filters > 1000]
-    return [verdicts(o).rows if o else [] for o in (results, [r for r in results if not at_chance(r)])]
+    return verdicts(results).rows if results else []
 
 def _stable(records, dataset, keys, wide):
     "(verdict, text, runs) of each row of one dataset"
-    all_rows, again = (_found(rows, keys) for rows in records.once(_judge_all, records, dataset, wide))
-    for sentence, row in all_rows.items():
-        v = _WORDS[row.verdict]
-        w = _WORDS[again[sentence].verdict] if sentence in again else UNTESTED
-        text = f'stability/{dataset}: {row.numbers}' + f'; {w} without runs that survive at chance level' * (v != w)
-        if v != UNTESTED: yield both_verdicts(v, w), text, row.runs
+    for sentence, row in _found(records.once(_verdicts, records, dataset, wide), keys).items():
+        if _WORDS[row.verdict] != UNTESTED: yield _WORDS[row.verdict], f'stability/{dataset}: {row.numbers}', row.runs
 
 # %% ../../nbs/library/38_findings.ipynb #23e2227c
 STABILITY = 'python -m inception_repro.results.stability --jobs 2'
