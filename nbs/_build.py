@@ -6,7 +6,7 @@
     python nbs/_build.py sync                                   export, clean, fold, README
     python nbs/_build.py check                                  the same, and an error if that changes a file
 
-nbdev's directives are respected: cells with `#| eval: false`, and flagged ones (`#| gpu`, `#| slow`), keep their outputs.
+nbdev's directives are respected: cells with `#| eval: false`, `#| gpu` or `#| slow` keep their outputs.
 """
 import argparse
 import json
@@ -54,7 +54,8 @@ def execute(path, flags=()):
     client = NotebookClient(nb, timeout=1800, resources=dict(metadata=dict(path=str(path.parent))))
     with client.setup_kernel():
         for i, cell in enumerate(nb.cells):
-            if cell.cell_type == 'code' and cell.source.strip() and not skipped(cell, flags): client.execute_cell(cell, i)
+            code = cell.cell_type == 'code' and cell.source.strip()
+            if code and not skipped(cell, flags): client.execute_cell(cell, i)
     tmp = path.with_suffix('.tmp')
     nbformat.write(nb, tmp)
     os.replace(tmp, path)
@@ -124,7 +125,8 @@ def main():
     elif args.task == 'check': check()
     else:
         text, target = readme(), root / 'README.md'
-        if args.check and target.read_text(encoding='utf-8') != text: sys.exit('README.md is not up to date: run `make sync`')
+        if args.check and target.read_text(encoding='utf-8') != text:
+            sys.exit('README.md is not up to date: run `make sync`')
         if not args.check: target.write_text(text, encoding='utf-8')
 
 

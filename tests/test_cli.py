@@ -346,7 +346,7 @@ def test_plan_compiles_on_a_gpu_only(device, how, monkeypatch, capsys):
     from inception_repro import cli
     from inception_repro.training import fit as train, learner
     asked = []
-    monkeypatch.setattr(train, '_device', torch.device) # there need not be one
+    monkeypatch.setattr(train, 'find_device', torch.device) # there need not be one
     monkeypatch.setattr(learner, 'profile_step', lambda r, *_: asked.append(r.compile) or dict(forward=1.))
     for preset in 'paper', 'tiny':
         cli.plan(preset, device, bs=2)

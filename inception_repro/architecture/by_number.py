@@ -19,10 +19,12 @@ def figures_by_number():
     r17 = noted('1x1 Conv (1152 Linear)', 'printed 1154, corrected to 1152')
     r19 = noted('1x1 Conv (2144 Linear)', 'printed 2048, corrected to 2144')
     return {
-        1: (f.figure_1, schema), 2: (f.figure_2, schema), 3: (s.stem_v4, dict(notes=stem)), 4: (b.inception_a, a35(384)),
+        1: (f.figure_1, schema), 2: (f.figure_2, schema), 3: (s.stem_v4, dict(notes=stem)),
+        4: (b.inception_a, a35(384)),
         5: (b.inception_b, b17(1024) | noted('7x1 Conv (256)', 'printed 1x7')), 6: (b.inception_c, c8(1536)),
         7: (r.reduction_a(**r.table_1['inception_v4']), a35(384) | letters), 8: (r.reduction_b_v4, b17(1024)),
         9: (m.inception_v4, {}), 10: (b.resnet_a_r1, a35(256)), 11: (b.resnet_b_r1, b17(896)),
         12: (r.reduction_b_r1, b17(896) | on), 13: (b.resnet_c_r1, c8(1792)), 14: (s.stem_r1, {}),
         15: (m.inception_resnet_v1, {}), 16: (b.resnet_a_r2, a35(384)), 17: (b.resnet_b_r2, b17(1152) | r17),
-        18: (r.reduction_b_r2, b17(1152) | on), 19: (b.resnet_c_r2, c8(2144) | r19), 20: (p.figure_20, b17(896) | schema)}
+        18: (r.reduction_b_r2, b17(1152) | on), 19: (b.resnet_c_r2, c8(2144) | r19),
+        20: (p.figure_20, b17(896) | schema)}

@@ -75,9 +75,9 @@ def read_labels(root, side):
     if p := _near(root, 'LOC_val_solution.csv'):
         with open(p / 'LOC_val_solution.csv', newline='') as f:
             return {o['ImageId'] + '.JPEG': o['PredictionString'].split()[0] for o in csv.DictReader(f)}
+    kit = 'ILSVRC2012_validation_ground_truth.txt and meta.mat'
     raise ValueError(f'{root / side} has no class folders and no file with labels; put {file.name} there (Tiny ImageNet), '
-                     'or the development kit (ILSVRC2012_validation_ground_truth.txt and meta.mat) or LOC_val_solution.csv '
-                     f'into {root}')
+                     f'or the development kit ({kit}) or LOC_val_solution.csv into {root}')
 
 # %% ../../nbs/library/10_folders.ipynb #babedf23
 def labelled_images(root, side):
