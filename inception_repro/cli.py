@@ -30,7 +30,7 @@ class _Commands(TyperGroup):
     def invoke(self, ctx):
         try: return super().invoke(ctx)
         except KeyboardInterrupt as e: # typer would print nothing
-            raise _Stopped(*e.args or ['stopped; the same command goes on']) from None
+            raise _Stopped(*e.args or ['stopped; the same command resumes']) from None
 
 _EXAMPLES = """Examples:
 
