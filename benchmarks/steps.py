@@ -14,7 +14,7 @@ from statistics import median, quantiles
 import torch
 
 from inception_repro.architecture.cost import params
-from inception_repro.results.reproduce import FOUR
+from inception_repro.results.train_many import FOUR
 from inception_repro.training.learner import load_data, profile_step
 from inception_repro.training.recipe import PRESETS, network_of, preset
 from inception_repro.support.files import atomic_write

@@ -160,7 +160,7 @@ def test_reproduce_and_figures(tmp_path):
     names = {p.name for p in (tmp_path / 'o').iterdir()}
     assert names == {'runs', 'summary.md', *(f'fig{n}.{e}' for n in range(21, 27) for e in ('svg', 'png'))}
     code, _, err = shell(*args, '--weights', tmp_path / 'w')  # each warning is a line, from a process of its own too
-    assert code == 0 and len(err.splitlines()) == 4
+    assert code == 0 and len(err.splitlines()) == 7  # four networks, three controls
     assert all(re.match('inception-repro: .*its weights were not kept; train again with --fresh', o) for o in err.splitlines())
     code, out, _ = shell('figures', tmp_path / 'o/runs/fractals', '--out', tmp_path / 'again')
     assert code == 0
@@ -240,7 +240,7 @@ def test_figures_of_a_mixed_folder(tmp_path):
 def test_side_by_side_is_one_by_one(tmp_path):
     "Two processes of one thread give the records of one process of one thread"
     import torch
-    from inception_repro.results.reproduce import recipes, train_all
+    from inception_repro.results.train_many import recipes, train_all
     from inception_repro.training.records import compare
     changes = dict(classes=3, per_class=22, valid_per_class=4, width=1/16, epochs=1, evals=2)
     rs = recipes('demo', models=['inception_v3', 'inception_resnet_v1'], **changes)
@@ -256,7 +256,7 @@ def test_side_by_side_is_one_by_one(tmp_path):
 def test_stopped_and_killed_it_goes_on(tmp_path):
     "Ctrl-C, then a kill of the command alone: no process is left, and the runs can be ended as if nothing had been"
     import torch
-    from inception_repro.results.reproduce import recipes, train_all
+    from inception_repro.results.train_many import recipes, train_all
     from inception_repro.training.records import compare, read_run
     pair = ['inception_v3', 'inception_resnet_v1']
     changes = dict(classes=3, per_class=11, valid_per_class=4, bs=8, width=1/16, epochs=16, evals=1/2)
@@ -288,7 +288,7 @@ cli.main()"""
                 with suppress(ProcessLookupError): os.killpg(p.pid, signal.SIGKILL)
 
     found, err = command(lambda p: os.killpg(p.pid, signal.SIGINT))  # as a terminal does
-    assert found == 130 and 'stopped; the same command goes on' in err and 'Traceback' not in err
+    assert found == 130 and 'stopped; the same command resumes' in err and 'Traceback' not in err
     assert command(lambda p: p.kill())[0] == -signal.SIGKILL
     threads, todo = torch.get_num_threads(), recipes('demo', models=pair, **changes)
     try:
@@ -300,14 +300,14 @@ cli.main()"""
 
 
 def test_an_error_in_one_run_stops_all(tmp_path):
-    from inception_repro.results.reproduce import recipes, train_all
+    from inception_repro.results.train_many import recipes, train_all
     rs = recipes('demo', models=['inception_v3', 'inception_resnet_v1'], dataset='nowhere', classes=3)
     with pytest.raises(ValueError, match="'nowhere' can be neither generated nor downloaded"):
         train_all(rs, tmp_path, jobs=2, device='cpu', progress=False)
 
 
 def test_one_that_fails_does_not_wait_for_the_others(tmp_path):
-    from inception_repro.results.reproduce import recipes, train_all
+    from inception_repro.results.train_many import recipes, train_all
     small = dict(classes=3, per_class=22, valid_per_class=4, width=1/16)
     long, = recipes('demo', models=['inception_v3'], epochs=10_000, **small)
     wild, = recipes('demo', models=['inception_resnet_v1'], epochs=1, lr=1e30, clip=None, **small)
@@ -356,7 +356,7 @@ def test_plan_compiles_on_a_gpu_only(device, how, monkeypatch, capsys):
 
 def test_plan_of_the_paper_on_a_cpu_does_not_compile(monkeypatch):
     import torch
-    from inception_repro.results.reproduce import plan
+    from inception_repro.results.plan import plan
     monkeypatch.delattr(torch.nn.Module, 'compile')
     row, = plan('paper', 'cpu', bs=2, steps=1, models=['inception_resnet_v1'], width=1/16, px=75, stored=75)
     assert row['images_per_second'] > 0

@@ -495,10 +495,10 @@ def test_a_large_network_is_saved_by_the_clock(whole, tmp_path, quiet, monkeypat
 
 def test_all_are_begun_afresh_at_once(tmp_path, monkeypatch):
     "So that the command without it goes on with all of them, also those that had no time yet"
-    from inception_repro.results import reproduce
+    from inception_repro.results import train_many
     old = [replace(TINY, model=m, epochs=1, evals=1) for m in ('inception_resnet_v1', 'inception_v3')]
     todo = [replace(r, lr=.01) for r in old]
-    train_all = partial(reproduce.train_all, runs=tmp_path, device='cpu', jobs=1, progress=False)
+    train_all = partial(train_many.train_all, runs=tmp_path, device='cpu', jobs=1, progress=False)
     train_all(old)
     with pytest.raises(train.OutOfTime, match='the same command resumes at step 0'): train_all(todo, fresh=True, until=time.time())
     assert all(read_run(p).meta['finished'] for p in train_all(old)) # nothing was begun, so nothing is lost
@@ -508,26 +508,26 @@ def test_all_are_begun_afresh_at_once(tmp_path, monkeypatch):
         fits.append(r)
         return fit(r, **{k: v for k, v in kwargs.items() if k != 'weights'})
     with monkeypatch.context() as m:
-        m.setattr(reproduce, '_fit', one)
+        m.setattr(train_many, '_fit', one)
         with pytest.raises(train.OutOfTime, match='the same command without fresh=True resumes at step 0'):
             train_all(todo, fresh=True, until=time.time() + 99)
     assert [read_run(p).meta['recipe']['lr'] for p in train_all(todo)] == [.01, .01]
 
 
 def test_fresh_deletes_nothing_where_the_images_are_not(whole, tmp_path):
-    from inception_repro.results import reproduce
+    from inception_repro.results import train_many
     runs = shutil.copytree(whole.path.parents[1], tmp_path/'runs')
     with pytest.raises(ValueError, match='nowhere'):
-        reproduce.train_all([TINY], runs, str(tmp_path/'nowhere'), 'cpu', fresh=True, progress=False)
+        train_many.train_all([TINY], runs, str(tmp_path/'nowhere'), 'cpu', fresh=True, progress=False)
     assert compare(whole, read_run(runs/whole.path.relative_to(whole.path.parents[1]))) == ''
 
 
 def test_stopped_side_by_side(tmp_path, monkeypatch):
-    from inception_repro.results import reproduce
-    monkeypatch.setattr(reproduce, '_side_by_side', lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
+    from inception_repro.results import train_many
+    monkeypatch.setattr(train_many, '_train_in_parallel', lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
     for fresh, words in (False, ''), (True, ' without fresh=True'):
-        with pytest.raises(KeyboardInterrupt, match=f'^stopped; the same command{words} goes on$'):
-            reproduce.train_all([TINY] * 2, tmp_path, device='cpu', jobs=2, progress=False, fresh=fresh)
+        with pytest.raises(KeyboardInterrupt, match=f'^stopped; the same command{words} resumes$'):
+            train_many.train_all([TINY] * 2, tmp_path, device='cpu', jobs=2, progress=False, fresh=fresh)
 
 
 @pytest.mark.parametrize('device', ['gpu', 'cuda:x', 'cuda:', 'xla', 'CPU', 'meta'])

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from .plotting import chance_error, comparable_runs, network_label
-from .reproduce import SIZES, train_all
+from .plan import SIZES
+from .train_many import train_all
 from .speedup import ratio_text, speedup
 from .summary import network_row
 from ..support.tables import table_cell, markdown_table
