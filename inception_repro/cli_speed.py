@@ -25,7 +25,8 @@ def plan(preset: Preset = 'paper',
          record: option(Path, 'File for the estimate, .json.') = None,
          settings: Settings = None):
     "Estimate how long training with a preset would take on this machine, from a short timing."
-    from inception_repro.results.reproduce import FOUR, plan as measure
+    from inception_repro.results.plan import plan as measure
+    from inception_repro.results.train_many import FOUR
     from inception_repro.training.fit import find_device
     names = models.split(',') if models else FOUR
     widths, align = [max(map(len, ('network', *names))), *_PLAN.values()], '<' + '>' * len(_PLAN)

@@ -148,7 +148,8 @@ def test_table_2_beside_raw_errors():
 def test_captions():
     fig = plot_errors(four(2), 21)
     for words in ['Synthetic records: no network was trained', 'Data: synthetic', "not the paper's ImageNet",
-                  '20 classes', '75×75 pixels', 'width 0.25', 'batch 32', '10 epochs', 'rmsprop_tf at learning rate 0.045',
+                  '20 classes', '75×75 pixels', 'width 0.25', 'batch 32', '10 epochs',
+                  'rmsprop_tf at learning rate 0.045',
                   'seeds 0, 1', 'cpu x86_64 (2 threads)']:
         assert words in text(fig)
     real = plot_errors([replace(r, meta={**r.meta, 'dataset': 'folder'}) for r in four(2)], 21)

@@ -40,9 +40,10 @@ def recipes(preset='demo', # One of `PRESETS`, or a `Recipe`
     if not isinstance(seeds, int) or seeds < 1:
         text = '{} is {!r}; use a whole number of at least 1'
         raise ValueError(message(lambda way: text.format(way('seeds', '--seeds'), seeds)))
-    base = replace(preset, **changes) if isinstance(preset, Recipe) else _preset(preset, **changes)
+    given = isinstance(preset, Recipe)
+    make = lambda m: replace(preset, model=m, **changes) if given else _preset(preset, m, **changes)
     arms = [(m, {}) for m in models] + [(m, o) for m, o in CONTROLS.items() if controls and m in models]
-    return [replace(base, model=m, seed=base.seed + s, **o) for s in range(seeds) for m, o in arms]
+    return [replace(r := make(m), seed=r.seed + s, **o) for s in range(seeds) for m, o in arms]
 
 # %% ../../nbs/library/50_train_many.ipynb #5e0ece9f
 _queue = None # To the parent; set in a worker
