@@ -76,8 +76,8 @@ def read_labels(root, side):
         with open(p / 'LOC_val_solution.csv', newline='') as f:
             return {o['ImageId'] + '.JPEG': o['PredictionString'].split()[0] for o in csv.DictReader(f)}
     kit = 'ILSVRC2012_validation_ground_truth.txt and meta.mat'
-    raise ValueError(f'{root / side} has no class folders and no file with labels; put {file.name} there (Tiny ImageNet), '
-                     f'or the development kit ({kit}) or LOC_val_solution.csv into {root}')
+    raise ValueError(f'{root / side} has no class folders and no file with labels; put {file.name} there '
+                     f'(Tiny ImageNet), or the development kit ({kit}) or LOC_val_solution.csv into {root}')
 
 # %% ../../nbs/library/10_folders.ipynb #babedf23
 def labelled_images(root, side):
