@@ -148,7 +148,7 @@ def _draw(found, plot, text, start, log):
         x, low, mid, high = seed_band(rs, plot.metric, start)
         look = line_style(m)
         dots = dict(marker_style(m), ms=3.5) if len(x) <= 12 and '+' not in m else {}
-        if len(rs) > 1: ax.fill_between(x, low, high, color=look['color'], alpha=.16, lw=0)
+        if len(rs) > 1 and '+' not in m: ax.fill_between(x, low, high, color=look['color'], alpha=.16, lw=0)
         ax.plot(x, mid, label=network_label(m), **look, **dots)
         ys += [low, high]
         if m in marks: ax.axhline(marks[m], alpha=.8, zorder=1, **look | dict(lw=.8))
@@ -236,7 +236,9 @@ def control_text(runs, # `Run`s, or the folder of their records
             f'The network without blocks is ahead at {ahead} of {n} evaluations')
     if 2 * ahead >= n:
         return f'{text}: it trains as fast, so the blocks do not explain the acceleration on these images.'
-    return text + ', so the blocks contribute on these images.'
+    if 2 * evaluations_ahead(runs, residual, control, metric)[0] > n:
+        return f'{text}, so the blocks contribute on these images.'
+    return f'{text}, and behind at less than half of them: no clear difference.'
 
 # %% ../../nbs/library/28_curves.ipynb #a716b66c
 def draw_figures(runs, # `Run`s, or the folder of one dataset's records, `figures/runs/<dataset>`
