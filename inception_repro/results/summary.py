@@ -108,11 +108,14 @@ def summary(runs, # `Run`s, or the folder of their records
     "Errors, costs and speed-ups"
     runs = comparable_runs(runs)
     rows = [network_row(m, rs) for m, rs in runs_by_network(runs, ordered_networks(runs)).items()]
-    note = _untimed(runs, rows)
+    timed = [r for r in runs if '+' not in r.meta['model']] or runs # controls have no part in what is compared
+    note = _untimed(timed, [r for r in rows if r['network'] in {network_label(o.meta['model']) for o in timed}])
+    if recorded_devices(timed) != recorded_devices(runs): # their seconds would be taken for a comparison
+        for r in rows: r['seconds_per_epoch'] = r['seconds_per_epoch'] if r['device'] == rows[0]['device'] else None
     by = ['epoch'] if note else ['epoch', 'seconds']
     pairs = [p for p in (small, large, near_cost) if not missing_networks(runs, p)]
     faster = [speedup(runs, *p, metric=k, by=b) for p, k, b in product(pairs, ('top1', 'top5'), by)]
-    return Summary(rows, faster, caption(runs, bands=False), note or _timed(runs, rows) * bool(faster))
+    return Summary(rows, faster, caption(runs, bands=False), note or _timed(timed, rows) * bool(faster))
 
 def write_summary(runs, # `Run`s, or the folder of one dataset's records
                   out, # File to write, .md
