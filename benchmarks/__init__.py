@@ -1,1 +1,3 @@
-"Measurements that take longer than a test may: `python -m benchmarks.NAME` in a clone; each writes a record into `benchmarks/records`"
+"""Measurements that take longer than a test may: `python -m benchmarks.NAME` in a clone;
+each writes a record into `benchmarks/records`
+"""

@@ -1,8 +1,9 @@
 """What does it cost to evaluate 144 crops? `python -m benchmarks.crops`
 
-Images a second on the CPU, at the size of the demo: 144 crops as `predict` does them, and as a loop does that opens the image again for
-every view and shows them to the network one at a time; a single crop, and timm's way to it (its transform and loader, where timm is
-installed). All in one process, with one thread, the same network and the same files; ways take turns, and the median of their turns counts.
+Images a second on the CPU, at the size of the demo: 144 crops as `predict` does them, and as a loop does that opens the
+image again for every view and shows them to the network one at a time; a single crop, and timm's way to it (its
+transform and loader, where timm is installed). All in one process, with one thread, the same network and the same
+files; ways take turns, and the median of their turns counts.
 """
 import argparse
 import json
@@ -42,14 +43,16 @@ class Views(Dataset):
     def __init__(self, images):
         self.images, self.todo = images, []
         for name in images.names:
-            with Image.open(images.root / name) as im: self.todo += [(name, *c) for c in crops_144(*im.size, SIZE) for _ in range(c.weight)]
+            with Image.open(images.root / name) as im:
+                self.todo += [(name, *c) for c in crops_144(*im.size, SIZE) for _ in range(c.weight)]
 
     def __len__(self): return len(self.todo)
 
     def __getitem__(self, i):
         name, whole, box, mirror, _ = self.todo[i]
         with Image.open(self.images.root / name) as im:
-            v = im.convert('RGB').resize(whole, Image.Resampling.BILINEAR).crop(box).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+            v = im.convert('RGB').resize(whole, Image.Resampling.BILINEAR).crop(box).resize(
+                (SIZE, SIZE), Image.Resampling.BILINEAR)
         if mirror: v = v.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return torch.from_numpy(np.array(v)).permute(2, 0, 1).float().div_(127.5).sub_(1)
 
@@ -65,8 +68,9 @@ def naive(net, images):
 def by_timm(net, images):
     "timm's transform and loader, as its validate script has them"
     from timm.data import ImageDataset, create_loader
-    loader = create_loader(ImageDataset(str(images.root / 'val')), (3, SIZE, SIZE), 32, use_prefetcher=False, interpolation='bilinear',
-                           mean=(.5,) * 3, std=(.5,) * 3, num_workers=0, crop_pct=.875, device=torch.device('cpu'))
+    loader = create_loader(ImageDataset(str(images.root / 'val')), (3, SIZE, SIZE), 32, use_prefetcher=False,
+                           interpolation='bilinear', mean=(.5,) * 3, std=(.5,) * 3, num_workers=0, crop_pct=.875,
+                           device=torch.device('cpu'))
     return torch.cat([net(x.contiguous(memory_format=torch.channels_last)).softmax(1) for x, _ in loader]).numpy()
 
 
@@ -97,7 +101,8 @@ def main():
     try: import timm
     except ImportError: timm = None
     torch.manual_seed(0)
-    net = create_model('inception_resnet_v1', num_classes=2, width=args.width).eval().to(memory_format=torch.channels_last)
+    net = create_model('inception_resnet_v1', num_classes=2, width=args.width).eval().to(
+        memory_format=torch.channels_last)
     rows = []
     with TemporaryDirectory() as tmp:
         for wh in (500, 375), (64, 64):
@@ -108,10 +113,12 @@ def main():
             rows.append(dict(images='{}x{}'.format(*wh), images_per_second={k: round(v, 2) for k, v in rate.items()},
                              ratio={k: round(v, 2) for k, v in ratios.items()}, largest_difference=apart))
             print(rows[-1], flush=True)
-    about = dict(network='inception_resnet_v1', width=args.width, size=SIZE, images=args.images, turns=args.turns, threads=1)
+    about = dict(network='inception_resnet_v1', width=args.width, size=SIZE, images=args.images,
+                 turns=args.turns, threads=1)
     atomic_write(args.out, json.dumps({**about, 'timm': getattr(timm, '__version__', None), 'rows': rows,
                                        'environment': environment()}, indent=1) + '\n')
-    if min(r['ratio']['144 crops'] for r in rows) < 3: raise SystemExit('144 crops are less than three times as fast as the naive loop')
+    if min(r['ratio']['144 crops'] for r in rows) < 3:
+        raise SystemExit('144 crops are less than three times as fast as the naive loop')
 
 
 if __name__ == '__main__': main()

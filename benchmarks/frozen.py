@@ -1,7 +1,8 @@
 """What is worth doing before a network is frozen? `python -m benchmarks.frozen`
 
-The released networks as one program of oneDNN's, rewritten in several ways first, in turns, in float32 and bf16; then the same again
-with the memory kept that a process frees (`keep_memory`). Beside them the engines, whose memory is planned ahead.
+The released networks as one program of oneDNN's, rewritten in several ways first, in turns, in float32 and bf16; then
+the same again with the memory kept that a process frees (`keep_memory`). Beside them the engines, whose memory is
+planned ahead.
 """
 import argparse
 import json
@@ -28,16 +29,19 @@ WAYS = {'folded': (fold_bn, fold_scale), 'folded, siblings merged': (fold_bn, fo
 def contenders(net, peer, x, folder):
     "Name → function that prepares a step"
     last = x.contiguous(**peers.LAST)
-    ways = {'ONNX Runtime': lambda: peers.onnxruntime(peer, x, folder), 'OpenVINO': lambda: peers.openvino(peer, x, 'f32'),
+    ways = {'ONNX Runtime': lambda: peers.onnxruntime(peer, x, folder),
+            'OpenVINO': lambda: peers.openvino(peer, x, 'f32'),
             'OpenVINO bf16': lambda: peers.openvino(peer, x, 'bf16')}
     for dtype, half in (torch.float32, ''), (torch.bfloat16, ' bf16'):
         for name, rewrites in WAYS.items():
-            ways[name + half] = lambda dtype=dtype, rewrites=rewrites: answer(frozen(net, x, dtype, rewrites), last.to(dtype))
+            ways[name + half] = lambda dtype=dtype, rewrites=rewrites: answer(
+                frozen(net, x, dtype, rewrites), last.to(dtype))
     return ways
 
 
 def main(args=None):
-    p = argparse.ArgumentParser(prog='python -m benchmarks.frozen', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(prog='python -m benchmarks.frozen', description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--models', nargs='+', default=RESIDUAL, choices=list(peers.TIMM))
     p.add_argument('--px', type=int, default=299)
     p.add_argument('--bs', type=int, default=8)

@@ -1,8 +1,8 @@
 """Is a run that was killed the run that was not? `python -m benchmarks.kills`
 
-A short training run on the CPU is killed at a random moment (`SIGKILL`, so that nothing can be tidied up) after it has begun to train,
-and started again with the same call, several times until it ends; then another, until there were as many kills as asked for. Every
-record must equal the uninterrupted run's in all but its times.
+A short training run on the CPU is killed at a random moment (`SIGKILL`, so that nothing can be tidied up) after it has
+begun to train, and started again with the same call, several times until it ends; then another, until there were as
+many kills as asked for. Every record must equal the uninterrupted run's in all but its times.
 """
 import argparse
 import json
@@ -20,7 +20,8 @@ from inception_repro.training.recipe import preset
 from inception_repro.support.files import atomic_write
 from inception_repro.training.records import compare, environment, read_run, run_path
 
-RECIPE = preset('demo', 'inception_resnet_v2', width=1/16, classes=4, per_class=64, valid_per_class=16, bs=16, epochs=16, evals=2)
+RECIPE = preset('demo', 'inception_resnet_v2', width=1/16, classes=4, per_class=64, valid_per_class=16,
+                bs=16, epochs=16, evals=2)
 OUT = Path(__file__).parent / 'records' / 'kills.json'
 
 CTX = mp.get_context('fork') # a process of its own, which needs no imports

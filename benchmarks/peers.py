@@ -20,7 +20,8 @@ LAST = dict(memory_format=torch.channels_last)
 TIMM = {'inception_v3': 'inception_v3', 'inception_v4.released': 'inception_v4',
         'inception_resnet_v2.released': 'inception_resnet_v2'}
 NEAREST = {'inception_v4': 'inception_v4.released', 'inception_resnet_v2': 'inception_resnet_v2.released',
-           'inception_resnet_v2.b10_20_10': 'inception_resnet_v2.released'}  # with a peer of about the same shape, not the same weights
+           # with a peer of about the same shape, not the same weights
+           'inception_resnet_v2.b10_20_10': 'inception_resnet_v2.released'}
 MODELS = *TIMM, 'inception_resnet_v1', *NEAREST
 CV = {'inception_v4.released': 'inceptionv4', 'inception_resnet_v2.released': 'inceptionresnetv2'}
 
@@ -92,7 +93,8 @@ def openvino(net, x, precision):
 
 def ways_to_answer(name, new, x, bf16, compiled):
     "Contenders that ask a peer's network, which `new` makes on its device; the first is how its users find it"
-    last = lambda dtype=torch.float32: x.to(dtype).contiguous(**LAST)  # each has its own, or none, so that memory compares
+    # each has its own, or none, so that memory compares
+    last = lambda dtype=torch.float32: x.to(dtype).contiguous(**LAST)
     channels_last = lambda: new().to(**LAST)
     ways = {name: lambda: answer(new(), x), f'{name}, channels last': lambda: answer(channels_last(), last())}
     if compiled: ways[f'{name}, compiled'] = lambda: answer(compile_for_inference(channels_last()), last())
@@ -100,7 +102,8 @@ def ways_to_answer(name, new, x, bf16, compiled):
         half = lambda: channels_last().bfloat16()
         ways[f'{name}, channels last, bf16 autocast'] = lambda: answer(channels_last(), last(), 'bf16')
         ways[f'{name} bf16'] = lambda: answer(half(), last(torch.bfloat16))
-        if compiled: ways[f'{name} bf16, compiled'] = lambda: answer(compile_for_inference(half()), last(torch.bfloat16))
+        if compiled:
+            ways[f'{name} bf16, compiled'] = lambda: answer(compile_for_inference(half()), last(torch.bfloat16))
     return ways
 
 
@@ -170,7 +173,8 @@ def ways_to_train(name, new, step, x, y, bf16, compiled):
     if bf16:
         ways[f'{name}, channels last, bf16'] = lambda: step(channels_last(), last(), y, True)
         if compiled:
-            ways[f'{name}, channels last, bf16, compiled'] = lambda: step(torch.compile(channels_last()), last(), y, True)
+            ways[f'{name}, channels last, bf16, compiled'] = lambda: step(
+                torch.compile(channels_last()), last(), y, True)
     return ways
 
 
@@ -223,7 +227,8 @@ def image_folder(folder, px, bs, workers, colours=False):
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms as T
     jitter = [T.ColorJitter(brightness=32 / 255, contrast=.5, saturation=.5)] if colours else []
-    tfms = T.Compose([T.RandomResizedCrop(px), T.RandomHorizontalFlip(), *jitter, T.ToTensor(), T.Normalize([.5] * 3, [.5] * 3)])
+    tfms = T.Compose([T.RandomResizedCrop(px), T.RandomHorizontalFlip(), *jitter, T.ToTensor(),
+                      T.Normalize([.5] * 3, [.5] * 3)])
     dl = DataLoader(datasets.ImageFolder(folder, tfms), bs, shuffle=True, drop_last=True, num_workers=workers)
     return partial(exhaust, dl)
 

@@ -2,11 +2,12 @@
 
     python -m benchmarks.profile --device cuda --bf16 --compiled       Inception-v4, 299 px, 128 images
 
-The step is that of the races' "ours": forward, backward, optimizer with clipping, running average. It is timed by itself first; then
-torch's profiler watches a few. On a GPU the time is that of its kernels, each of the kind of the operation that launched it, and shares are
-of the step as it is without the profiler: what is left of it the GPU waits. On a CPU it is that of the operations themselves, without
-those inside them, and shares are of the step with the profiler; `the rest` has Python in it. A compiler fuses operations: a fused
-kernel counts as the first of the kinds below that is in its name. Writes profile-MODEL-PXpx-DEVICE.json and a picture beside it.
+The step is that of the races' "ours": forward, backward, optimizer with clipping, running average. It is timed by
+itself first; then torch's profiler watches a few. On a GPU the time is that of its kernels, each of the kind of the
+operation that launched it, and shares are of the step as it is without the profiler: what is left of it the GPU waits.
+On a CPU it is that of the operations themselves, without those inside them, and shares are of the step with the
+profiler; `the rest` has Python in it. A compiler fuses operations: a fused kernel counts as the first of the kinds
+below that is in its name. Writes profile-MODEL-PXpx-DEVICE.json and a picture beside it.
 """
 import argparse
 import json
@@ -45,7 +46,8 @@ OPERATIONS = {  # the first that is found in the name of an operation, or else i
     'concatenation and copies': r'(^|:|_)cat($|_|backward)|copy|clone|contiguous|aten::to$|slice|split|narrow'}
 FUSED = {'batch normalisation': 'batch_norm', 'pooling': 'pool', 'ReLU, sums': 'relu|clamp_min|threshold|add|mul',
          'concatenation and copies': 'cat|copy|clone|convolution'}  # of a compiler's kernels
-COPYING = 'nchwtonhwc|nhwctonchw|memcpy|memset|direct_copy|catarray'  # kernels that are more than a part of their operation
+# kernels that are more than a part of their operation
+COPYING = 'nchwtonhwc|nhwctonchw|memcpy|memset|direct_copy|catarray'
 KERNELS = 'kernel', 'gpu_memcpy', 'gpu_memset'  # categories of a trace
 
 
@@ -55,7 +57,8 @@ def _kind(name, kinds): return next((k for k, p in kinds.items() if re.search(p,
 def kind_of(kernel, around): # Names: of a kernel or None; of the operations around it, from the inside
     "The kind of an operation or of a kernel"
     if BESIDE in around: return BESIDE
-    if kernel and kernel.startswith('triton_') and not kernel.startswith('triton_tem'): return _kind(kernel, FUSED) or REST
+    if kernel and kernel.startswith('triton_') and not kernel.startswith('triton_tem'):
+        return _kind(kernel, FUSED) or REST
     if kernel and re.search(COPYING, kernel.lower()): return 'concatenation and copies'
     return next((k for n in around if (k := _kind(n, OPERATIONS))), REST)
 
@@ -77,7 +80,8 @@ def read_trace(events, gpu): # Events of a Chrome trace; whether a GPU's time is
     ops = [e for e in events if e['cat'] in ('cpu_op', 'user_annotation')]
     if gpu:
         launches = [e for e in events if e['cat'] in ('cuda_runtime', 'cuda_driver')]
-        around = {e['args'].get('correlation'): [o['name'] for o in up] for e, up in nested(ops + launches) if e['cat'].startswith('cuda')}
+        around = {e['args'].get('correlation'): [o['name'] for o in up]
+                  for e, up in nested(ops + launches) if e['cat'].startswith('cuda')}
         return [(e['name'], kind_of(e['name'], around.get(e['args'].get('correlation'), [])), e['dur'] / 1e3)
                 for e in events if e['cat'] in KERNELS]
     own, ups = {}, {}
@@ -121,7 +125,8 @@ def summary(found, steps, whole): # What `read_trace` gave; steps; milliseconds 
     row = lambda ms: dict(ms=round(ms, 4), share=round(ms / whole, 5))
     order = [*OPERATIONS, BESIDE, REST]
     return dict(kinds={k: row(kinds[k]) for k in order if k in kinds},
-                kernels=[dict(name=n[:160], kind=max(by, key=by.get), calls=c / steps, **row(ms)) for n, (ms, c, by) in top])
+                kernels=[dict(name=n[:160], kind=max(by, key=by.get), calls=c / steps, **row(ms))
+                         for n, (ms, c, by) in top])
 
 
 def measure(o):
@@ -148,12 +153,15 @@ def measure(o):
 def say(r):
     "The record as text"
     how = 'bf16' if r['bf16'] else 'float32'
-    lines = [f"{r['model']}, {r['px']} px, {r['bs']} images, {how}{', compiled' * r['compiled']}, {r['environment']['device']}: "
-             f"{r['step']:.4g} ms a step, {r['images_per_second']:.4g} images/s" + (f", {r['of_matrix_rate']:.1%} of the matrix rate" if r['of_matrix_rate'] else ''), '',
+    lines = [f"{r['model']}, {r['px']} px, {r['bs']} images, {how}{', compiled' * r['compiled']}, "
+             f"{r['environment']['device']}: "
+             f"{r['step']:.4g} ms a step, {r['images_per_second']:.4g} images/s"
+             + (f", {r['of_matrix_rate']:.1%} of the matrix rate" if r['of_matrix_rate'] else ''), '',
              '| kind | ms | share |', '| - | - | - |']
     lines += [f"| {k} | {v['ms']:.4g} | {v['share']:.1%} |" for k, v in r['kinds'].items()]
     lines += ['', '| kernel or operation | kind | calls | ms | share |', '| - | - | - | - | - |']
-    lines += [f"| {k['name'][:70]} | {k['kind']} | {k['calls']:g} | {k['ms']:.4g} | {k['share']:.1%} |" for k in r['kernels']]
+    lines += [f"| {k['name'][:70]} | {k['kind']} | {k['calls']:g} | {k['ms']:.4g} | {k['share']:.1%} |"
+              for k in r['kernels']]
     return '\n'.join(lines)
 
 
@@ -161,16 +169,19 @@ def draw(r, to=None):
     "Shares of a step as bars, the largest first; waiting last"
     kinds = sorted(r['kinds'].items(), key=lambda o: (o[0] != IDLE, o[1]['share']))
     env, how = r['environment'], 'bf16' if r['bf16'] else 'float32'
-    text = (f"One training step of {r['model']}{' at width {:g}'.format(r['width']) * (r['width'] != 1)}: {r['bs']} images of {r['px']}×{r['px']} pixels, "
+    text = (f"One training step of {r['model']}{' at width {:g}'.format(r['width']) * (r['width'] != 1)}: "
+            f"{r['bs']} images of {r['px']}×{r['px']} pixels, "
             f"{how}{', compiled' * r['compiled']}, {r['step']:.3g} ms; {env['device']}, torch {env['torch']}. "
-            f"Means over {r['steps']} step{'s' * (r['steps'] != 1)}" + (" under torch's profiler." if IDLE not in r['kinds'] else
-                                                     "; shares are of a step without the profiler."))
+            f"Means over {r['steps']} step{'s' * (r['steps'] != 1)}"
+            + (" under torch's profiler." if IDLE not in r['kinds']
+               else "; shares are of a step without the profiler."))
     with style.context('default'):
         fig, ax = canvas(0, text, left=138, right=44, high=24 * len(kinds) + 6)
         colours = ['#cccccc' if k == IDLE else '#0072B2' for k, _ in kinds]
         ax.barh(range(len(kinds)), [100 * v['share'] for _, v in kinds], height=.62, color=colours)
         for i, (_, v) in enumerate(kinds):
-            ax.annotate(f"{v['share']:.1%}", (100 * v['share'], i), (4, 0), textcoords='offset points', va='center', size=9, color=INK)
+            ax.annotate(f"{v['share']:.1%}", (100 * v['share'], i), (4, 0), textcoords='offset points',
+                        va='center', size=9, color=INK)
         ax.set_yticks(range(len(kinds)), [k for k, _ in kinds])
         ax.set_xlabel('share of the step, %', color=INK)
         ax.grid(axis='x', color=GRID, lw=.8)

@@ -4,7 +4,8 @@
     python -m benchmarks.run --infer --px 299      answers only
     python -m benchmarks.run --train --bf16        training steps, in bf16 too
     python -m benchmarks.run --train --infer --bf16 --compiled --device cuda --missing
-                                                   every network at 299 px, 128 images a step; again after a cut: goes on
+                                                   every network at 299 px, 128 images a step;
+                                                   again after a cut: goes on
     python -m benchmarks.run --quick               the smallest sizes, one round: does it run?
 
 Each race prints a table of ratios, the first row being what the others are compared with, and is kept in
@@ -12,9 +13,9 @@ benchmarks/records/NAME-DEVICE.json with versions and device; README.md beside i
 installed are left out, with a word: `pip install -e '.[bench]'` brings them. A network that no peer has with the same
 weights races against itself as it is commonly written; rows that begin with 'beside' are the nearest network of timm's.
 A record is written as soon as its race is over, and `--missing` leaves out the races whose records are there: with the
-same device, versions, contenders, images and rounds. A race that is cut is run again; what was compiled for it lies in torch's
-cache (TORCHINDUCTOR_CACHE_DIR), and `--ways bf16` compiles half as much. OMP_NUM_THREADS says with how many threads all of them
-compute on a CPU.
+same device, versions, contenders, images and rounds. A race that is cut is run again; what was compiled for it lies in
+torch's cache (TORCHINDUCTOR_CACHE_DIR), and `--ways bf16` compiles half as much. OMP_NUM_THREADS says with how many
+threads all of them compute on a CPU.
 """
 import argparse
 import copy
@@ -53,14 +54,17 @@ def parse(args=None):
     p.add_argument('--models', nargs='+', choices=peers.MODELS, metavar='NAME',
                    help=f"of {', '.join(peers.MODELS)}; by default all on a GPU, {' and '.join(RESIDUAL)} on a CPU")
     p.add_argument('--px', nargs='+', type=int,
-                   help="sides of the images, by default 299, and on a CPU 75; training takes the largest, and 75 for the demo's networks")
+                   help="sides of the images, by default 299, and on a CPU 75; "
+                        "training takes the largest, and 75 for the demo's networks")
     p.add_argument('--bs', type=int, help='images a step, by default 128 on a GPU and 8 on a CPU')
     p.add_argument('--rounds', type=int, default=7)
     p.add_argument('--bf16', action='store_true', help='in bf16 as well')
-    p.add_argument('--ways', metavar='PATTERN', help='only contenders in whose names it is found, such as bf16; the record is of these alone')
+    p.add_argument('--ways', metavar='PATTERN',
+                   help='only contenders in whose names it is found, such as bf16; the record is of these alone')
     p.add_argument('--missing', action='store_true', help='leave out races that have such a record already')
     p.add_argument('--tuned', action='store_true', help="cuDNN's benchmark mode, for all")
-    p.add_argument('--compiled', action='store_true', help='compiled as well, minutes for each network; training on a GPU only')
+    p.add_argument('--compiled', action='store_true',
+                   help='compiled as well, minutes for each network; training on a GPU only')
     p.add_argument('--workers', type=int, default=2, help='processes that decode images')
     p.add_argument('--quick', action='store_true', help='the smallest sizes, one round, no record')
     p.add_argument('--only', help='one contender of one race, by itself: its peak memory')
@@ -107,7 +111,8 @@ def train(o):
         ours = {k: v for k, v in own.items() if k.startswith('ours')}
         if name in peers.TIMM: ways = peers.training(name, x, y, o.bf16, compiled) | ours
         else:
-            hand = {k: v for k, v in own.items() if k not in ours} | peers.by_hand(configure(name), x, y, o.bf16, compiled)
+            hand = ({k: v for k, v in own.items() if k not in ours}
+                    | peers.by_hand(configure(name), x, y, o.bf16, compiled))
             ways = hand | ours | peers.nearest_training(name, x, y, o.bf16, compiled)
         yield f'train-{name}-{px}px', ways, o.bs, work(name, px, ways, 3)
     x, y = labelled(o, o.bs if o.quick else 32, 75)
@@ -117,7 +122,8 @@ def train(o):
         ways = {"unmerged, timm's optimizer": lambda new=new: peers.timm_step(new(), x, y, per_tensor=True),
                 "unmerged, timm's optimizer, channels last": lambda new=new: peers.timm_step(
                     new().to(**peers.LAST), x.contiguous(**peers.LAST), y, per_tensor=True)}
-        yield f'train-{name}-demo', ways | bench.training(value, x, y, compiled=compiled), len(x), 3 * macs(value, (75, 75, 3))
+        yield (f'train-{name}-demo', ways | bench.training(value, x, y, compiled=compiled), len(x),
+               3 * macs(value, (75, 75, 3)))
 
 
 def validation(o):
@@ -223,14 +229,17 @@ def main(args=None):
                     print(peak())
                 continue
             ways = {k: v for k, v in ways.items() if re.search(o.ways or '', k)}
-            settings = dict(images=images, rounds=o.rounds, workers=o.workers, tuned=o.tuned, memory_kept=keeps, processor=processor(),
-                            versions=peers.versions())
+            settings = dict(images=images, rounds=o.rounds, workers=o.workers, tuned=o.tuned,
+                            memory_kept=keeps, processor=processor(), versions=peers.versions())
             path = o.records / f'{name}-{o.device}.json'
             if not ways or o.missing and kept(o, path, ways, settings):
                 print(f'\n{name}, {o.device}: {"there already" if ways else "no such contender"}', flush=True)
                 continue
-            torch.compiler.reset()  # else it takes another race's sizes for the same network's, and compiles for any size
-            try: rows = race(ways, images, o.rounds, turn=0 if o.quick else .5, device=o.device, macs=cost[0] if cost else None, say=say)
+            # else it takes another race's sizes for the same network's, and compiles for any size
+            torch.compiler.reset()
+            try:
+                rows = race(ways, images, o.rounds, turn=0 if o.quick else .5, device=o.device,
+                            macs=cost[0] if cost else None, say=say)
             except ValueError as e:  # nobody can run
                 failed.append(f'{name}: {e}')
                 continue

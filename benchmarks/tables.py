@@ -10,8 +10,11 @@ RECORDS = Path(__file__).parent / 'records'
 
 
 def ahead(rows, half):
-    "Our fastest contender in bf16 or float32, the fastest of the others, and their ratio: median, lowest, highest of the rounds"
-    ran = [r for r in rows if 'skipped' not in r and ('bf16' in r['name']) == half and not r['name'].startswith('beside')]
+    """Our fastest contender in bf16 or float32, the fastest of the others, and their ratio:
+    median, lowest, highest of the rounds
+    """
+    ran = [r for r in rows if 'skipped' not in r and ('bf16' in r['name']) == half
+           and not r['name'].startswith('beside')]
     sides = [[r for r in ran if r['name'].startswith('ours') == own] for own in (True, False)]
     if not all(sides): return None
     ours, other = (max(side, key=lambda r: r['images_per_second']) for side in sides)

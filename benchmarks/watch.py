@@ -1,8 +1,9 @@
 """What does it cost to watch a network train? `python -m benchmarks.watch`
 
-Inception-ResNet-v2 as the demo trains it, optimizer and running average included, with `activity` on every block and without, in turns of
-twenty steps. Percent of a step, medians and quartiles over turns: for the default, one measured step in twenty; for one in five, as
-often as the experiment of §3.3 measures a run of 200 steps (there three blocks only); and for every step.
+Inception-ResNet-v2 as the demo trains it, optimizer and running average included, with `activity` on every block and
+without, in turns of twenty steps. Percent of a step, medians and quartiles over turns: for the default, one measured
+step in twenty; for one in five, as often as the experiment of §3.3 measures a run of 200 steps (there three blocks
+only); and for every step.
 """
 import argparse
 import json
@@ -56,8 +57,8 @@ def main():
         print(f"every {r['name']:>2} steps: {percent[r['name']]}")
     env = dict(environment(args.device), threads=args.threads)
     step = 1000 * median(plain['seconds']) / STEPS
-    result = dict(model=MODEL, width=recipe.width, px=recipe.px, bs=recipe.bs, layers=len(watched[20].layers), steps=STEPS,
-                  rounds=args.rounds, step_ms=round(step, 1), percent=percent, environment=env)
+    result = dict(model=MODEL, width=recipe.width, px=recipe.px, bs=recipe.bs, layers=len(watched[20].layers),
+                  steps=STEPS, rounds=args.rounds, step_ms=round(step, 1), percent=percent, environment=env)
     atomic_write(args.out, json.dumps(result, indent=1) + '\n')
 
 

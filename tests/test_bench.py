@@ -28,7 +28,8 @@ def test_who_is_ahead():
             dict(name='absent', skipped='ImportError'), row('ours bf16', .5, .5)]
     assert tables.ahead(rows, False) == ('ours, fast', 'engine', 1.75, 1.5, 2.)
     assert tables.ahead(rows, True) is None
-    assert tables.ahead([*rows, row('beside: another network', .1, .1)], False) == ('ours, fast', 'engine', 1.75, 1.5, 2.)
+    assert tables.ahead([*rows, row('beside: another network', .1, .1)], False) == (
+        'ours, fast', 'engine', 1.75, 1.5, 2.)
     assert tables.ahead([*rows, row('engine, bf16', 1., 1.)], True) == ('ours bf16', 'engine, bf16', 2., 2., 2.)
 
 
@@ -58,7 +59,8 @@ def test_each_race_compiles_for_its_own_size(tmp_path, monkeypatch):
     net = nn.ReLU()
     def fake(o):
         "two sizes"
-        for n in 3, 4: yield f'size-{n}', contenders(ours=lambda: lambda: torch.compile(net, backend=backend)(torch.ones(n))), 1
+        for n in 3, 4:
+            yield f'size-{n}', contenders(ours=lambda: lambda: torch.compile(net, backend=backend)(torch.ones(n))), 1
     monkeypatch.setitem(run.KINDS, 'infer', fake)
     run.main(['--infer', '--quick', '--device', 'cpu'])
     assert sizes == [3, 4] and all(isinstance(n, int) for n in sizes)
@@ -73,8 +75,10 @@ def test_what_fewer_digits_cost(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(torch.randint(256, (80, 90, 3), generator=g).to(torch.uint8).numpy()).save(path)
     torch.manual_seed(0)
-    save_file(create_model('inception_resnet_v1', num_classes=2).state_dict(), tmp_path / 'inception_resnet_v1.safetensors')
-    bf16.main([str(tmp_path / 'inception_resnet_v1.safetensors'), '--data', str(tmp_path / 'images'), '--out', str(tmp_path / 'o.json')])
+    save_file(create_model('inception_resnet_v1', num_classes=2).state_dict(),
+              tmp_path / 'inception_resnet_v1.safetensors')
+    bf16.main([str(tmp_path / 'inception_resnet_v1.safetensors'), '--data', str(tmp_path / 'images'),
+               '--out', str(tmp_path / 'o.json')])
     rows = {r['way']: r for r in json.loads((tmp_path / 'o.json').read_text())['networks']['inception_resnet_v1']}
     assert rows['as built']['largest'] == 0 and rows['fast']['largest'] < 1e-5
     assert rows['fast']['largest'] < rows['fast, bf16']['largest'] < .1
@@ -134,11 +138,13 @@ def test_networks_without_a_peer():
         ways, cost = races[f'train-{name}-299px']
         near = [k for k in ways if k.startswith('beside')]
         assert next(iter(ways)) == ('timm' if name in peers.TIMM else 'by hand')
-        assert all(cost[k] == 3 * run.macs(run.configure(peers.NEAREST.get(name, name) if k in near else name)) for k in ways)
+        assert all(cost[k] == 3 * run.macs(run.configure(peers.NEAREST.get(name, name) if k in near else name))
+                   for k in ways)
         label = f'beside: timm {peers.TIMM.get(peers.NEAREST.get(name))}, channels last'
         assert near == [label, f'{label}, bf16', f'{label}, bf16, compiled'] * (name in peers.NEAREST)
     assert {k for k in races['train-inception_v3-299px'][0] if k.startswith('torchvision')} == {
-        f'torchvision{k}' for k in ('', *(f', channels last{b}{c}' for b in ('', ', bf16') for c in ('', ', compiled')))}
+        f'torchvision{k}'
+        for k in ('', *(f', channels last{b}{c}' for b in ('', ', bf16') for c in ('', ', compiled')))}
 
 
 @TIMM
@@ -157,7 +163,9 @@ def test_steps_of_peers_train(monkeypatch):
     monkeypatch.setattr(torch, 'compile', lambda net, **kwargs: compile(net, backend='eager'))
     x, y = torch.randn(4, 3, 32, 32), torch.arange(4)
     class Net(nn.Sequential):
-        def __init__(self): super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 8))
+        def __init__(self):
+            super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                             nn.Linear(4, 8))
     for step in peers.timm_step, peers.torch_step:
         ways = peers.ways_to_train('peer', lambda: nets.append(Net()) or nets[-1], step, x, y, True, True)
         assert len(ways) == 5
@@ -169,14 +177,17 @@ def test_steps_of_peers_train(monkeypatch):
             assert not torch.equal(before, nets[0][0].weight), name
 
 
-def event(cat, name, ts, dur, tid=1, **args): return dict(ph='X', cat=cat, name=name, ts=ts, dur=dur, tid=tid, args=args)
+def event(cat, name, ts, dur, tid=1, **args):
+    return dict(ph='X', cat=cat, name=name, ts=ts, dur=dur, tid=tid, args=args)
 
 
 def test_kinds_of_operations():
     for want, kernel, *around in [
             ('convolution, backward', None, 'aten::_slow_conv2d_backward', 'aten::convolution_backward'),
-            ('convolution, backward', 'sm90_xmma_dgrad', 'aten::convolution_backward', 'autograd::engine::evaluate_function: ConvolutionBackward0'),
-            ('concatenation and copies', 'void cudnn::nchwToNhwcKernel<float>', 'aten::cudnn_convolution', 'aten::convolution'),
+            ('convolution, backward', 'sm90_xmma_dgrad', 'aten::convolution_backward',
+             'autograd::engine::evaluate_function: ConvolutionBackward0'),
+            ('concatenation and copies', 'void cudnn::nchwToNhwcKernel<float>', 'aten::cudnn_convolution',
+             'aten::convolution'),
             ('concatenation and copies', 'triton_poi_fused_convolution_3'),
             ('ReLU, sums', 'triton_poi_fused_add_mul_9'),
             ('batch normalisation', 'triton_red_fused__native_batch_norm_legit_functional_cat_relu_7'),
@@ -193,24 +204,29 @@ def test_a_trace_of_a_gpu():
     "Kernels belong to the operation that launched them, whatever runs when they do"
     trace = [event('cpu_op', 'aten::convolution', 0, 10), event('cpu_op', 'aten::cudnn_convolution', 2, 6),
              event('cuda_runtime', 'cudaLaunchKernel', 3, 1, correlation=7),
-             event('user_annotation', profile.BESIDE, 20, 10), event('cuda_driver', 'cuLaunchKernel', 22, 1, correlation=8),
+             event('user_annotation', profile.BESIDE, 20, 10),
+             event('cuda_driver', 'cuLaunchKernel', 22, 1, correlation=8),
              event('cpu_op', 'aten::relu', 21, 30, tid=2), event('cpu_op', 'aten::relu', 40, 5),
-             event('kernel', 'implicit_gemm', 21, 4000, tid=9, correlation=7), event('kernel', 'multi_tensor', 4021, 1000, tid=9, correlation=8),
-             event('gpu_memset', 'Memset (Device)', 5021, 500, tid=9), event('gpu_user_annotation', profile.BESIDE, 0, 9000, tid=9),
+             event('kernel', 'implicit_gemm', 21, 4000, tid=9, correlation=7),
+             event('kernel', 'multi_tensor', 4021, 1000, tid=9, correlation=8),
+             event('gpu_memset', 'Memset (Device)', 5021, 500, tid=9),
+             event('gpu_user_annotation', profile.BESIDE, 0, 9000, tid=9),
              dict(ph='M', name='process_name')]
     found = profile.read_trace(trace, gpu=True)
     assert found == [('implicit_gemm', 'convolution, forward', 4.), ('multi_tensor', profile.BESIDE, 1.),
                      ('Memset (Device)', 'concatenation and copies', .5)]
     res = profile.summary(found * 2, 2, 11.)
     assert res['kinds']['convolution, forward'] == dict(ms=4., share=round(4 / 11, 5))
-    assert [(k['name'], k['calls']) for k in res['kernels']] == [('implicit_gemm', 1), ('multi_tensor', 1), ('Memset (Device)', 1)]
+    assert [(k['name'], k['calls']) for k in res['kernels']] == [
+        ('implicit_gemm', 1), ('multi_tensor', 1), ('Memset (Device)', 1)]
 
 
 def test_a_profile(tmp_path, capsys):
-    profile.main(['--model', 'inception_resnet_v1', '--width', '.0625', '--px', '75', '--bs', '2', '--rounds', '1', '--steps', '1',
-                  '--device', 'cpu', '--records', str(tmp_path)])
+    profile.main(['--model', 'inception_resnet_v1', '--width', '.0625', '--px', '75', '--bs', '2',
+                  '--rounds', '1', '--steps', '1', '--device', 'cpu', '--records', str(tmp_path)])
     r = json.loads((tmp_path / 'profile-inception_resnet_v1-75px-cpu.json').read_text())
-    assert abs(sum(k['share'] for k in r['kinds'].values()) - 1) < .001 and r['kinds'].keys() == {*profile.OPERATIONS, profile.BESIDE, profile.REST}
+    assert (abs(sum(k['share'] for k in r['kinds'].values()) - 1) < .001
+            and r['kinds'].keys() == {*profile.OPERATIONS, profile.BESIDE, profile.REST})
     assert len(r['kernels']) == 15 and r['of_matrix_rate'] > 0 and r['busy'] > 0
     assert (tmp_path / 'profile-inception_resnet_v1-75px-cpu.png').stat().st_size > 5000
     assert '| convolution, backward |' in capsys.readouterr().out

@@ -30,11 +30,13 @@ PURE, RESIDUAL = large
 
 def write(folder, model, half, end=20., seed=0, dataset='fractals', epochs=16, finished=True, **changes):
     "A network that was never trained: its error falls to `end`, by half in every `half` epochs"
-    recipe = json.loads(json.dumps(asdict(preset('demo', model.split('+')[0], dataset=dataset, epochs=epochs, **changes))))
+    recipe = json.loads(json.dumps(asdict(preset('demo', model.split('+')[0], dataset=dataset,
+                                                 epochs=epochs, **changes))))
     rec = Record.create(folder, model, seed, dataset, '0', recipe, ENV, data=dict(classes=10, train=4000, valid=500))
     for i in range(1, epochs + 1):
         top1 = end + .01 * seed + (90 - end) * 2 ** (-i / half)
-        rec.append(**{k: dict(epoch=i, step=i, images=i, top1=top1, top5=top1 / 2, seconds=i).get(k, 1.) for k in COLUMNS})
+        rec.append(**{k: dict(epoch=i, step=i, images=i, top1=top1, top5=top1 / 2, seconds=i).get(k, 1.)
+                      for k in COLUMNS})
     if finished: rec.finish()
 
 
@@ -60,7 +62,8 @@ def test_every_row_has_a_record_or_a_reason(page):
     for c, j in page.rows:
         assert j.verdict in VERDICTS and (j.numbers and j.figure and j.command or j.reason), c.quote
         for f in filter(None, j.figure.split(', ')): assert (root / f).exists(), f
-        assert c.section != '§3.3' or j.verdict != UNTESTED, f'no row of the verdicts of stability is found for {c.quote!r}'
+        assert c.section != '§3.3' or j.verdict != UNTESTED, (
+            f'no row of the verdicts of stability is found for {c.quote!r}')
     text = page._repr_markdown_()
     assert all(c.quote in text for c in CLAIMS) and text.startswith(f'{len(CLAIMS)} sentences')
     heads = [line.removeprefix('### ') for line in text.splitlines() if line.startswith('### ')]
@@ -110,16 +113,19 @@ def test_a_cause_is_judged_with_its_control(tmp_path, half, verdict):
 def test_the_control_is_found_in_the_shortcut_study(tmp_path):
     nets = {PURE: (3, 20), RESIDUAL: (1.5, 20)}
     judged(faster(large), tmp_path, nets)
-    for px in 75, 107: judged(faster(large), tmp_path, nets | {no_blocks(RESIDUAL): (3, 20)}, f'runs/shortcut/{px}px', px=px)
+    for px in 75, 107:
+        judged(faster(large), tmp_path, nets | {no_blocks(RESIDUAL): (3, 20)}, f'runs/shortcut/{px}px', px=px)
     j = faster(large, causal=True)(Records(tmp_path))
-    assert j.verdict == CONFIRMED and list(map(str, j.runs)) == ['runs/shortcut/107px/fractals'] and 'inception-repro shortcut' in j.command
+    assert (j.verdict == CONFIRMED and list(map(str, j.runs)) == ['runs/shortcut/107px/fractals']
+            and 'inception-repro shortcut' in j.command)
     assert list(map(str, faster(large)(Records(tmp_path)).runs)) == ['runs/fractals']
 
 
 # the end of training
 
 @pytest.mark.parametrize('end, slightly, verdict', [
-    (19.5, True, CONFIRMED), (15, True, PARTLY), (15, False, CONFIRMED), (20, True, NOT_OBSERVED), (25, True, CONTRADICTED)])
+    (19.5, True, CONFIRMED), (15, True, PARTLY), (15, False, CONFIRMED), (20, True, NOT_OBSERVED),
+    (25, True, CONTRADICTED)])
 def test_better(tmp_path, end, slightly, verdict):
     j = judged(better(RESIDUAL, PURE, slightly=slightly), tmp_path, {PURE: (1, 20), RESIDUAL: (1, end)})
     assert j.verdict == verdict and 'not at a plateau' not in j.numbers
@@ -148,7 +154,8 @@ def test_unfinished_runs_are_left_out(tmp_path):
     assert better(RESIDUAL, PURE)(Records(tmp_path)).verdict == UNTESTED
 
 
-@pytest.mark.parametrize('end, same, competes', [(20, CONFIRMED, CONFIRMED), (25, CONTRADICTED, CONTRADICTED), (15, CONTRADICTED, CONFIRMED)])
+@pytest.mark.parametrize('end, same, competes',
+                         [(20, CONFIRMED, CONFIRMED), (25, CONTRADICTED, CONTRADICTED), (15, CONTRADICTED, CONFIRMED)])
 def test_alike(tmp_path, end, same, competes):
     assert judged(alike(PURE, RESIDUAL), tmp_path, {PURE: (1, end), RESIDUAL: (1, 20)}).verdict == same
     assert competitive(PURE, RESIDUAL)(Records(tmp_path)).verdict == competes
@@ -163,7 +170,8 @@ def test_size_or_connections(tmp_path, errors, verdict):
 @pytest.mark.parametrize('end, verdict', [(40, CONFIRMED), (88, CONTRADICTED)])
 def test_learns(tmp_path, end, verdict):
     assert judged(learns(PURE), tmp_path, {PURE: (1, end)}).verdict == verdict
-    assert learns(PURE, 'inception_resnet_v2+no_addition')(Records(tmp_path)).verdict == (PARTLY if verdict == CONFIRMED else verdict)
+    assert learns(PURE, 'inception_resnet_v2+no_addition')(Records(tmp_path)).verdict == (
+        PARTLY if verdict == CONFIRMED else verdict)
 
 
 # §3.3
@@ -187,8 +195,10 @@ def test_few_runs_confirm_nothing():
 # Tables 2 to 5
 
 def result(models, crops, top1, top5, classes=1000, images=50_000, split='all', data='imagenet'):
-    e = {f'{k}{s}': v + d for k, v in (('top1', top1), ('top5', top5)) for s, d in (('', 0), ('_low', -.2), ('_high', .2))}
-    return dict(name='+'.join(models), models=models, crops=crops, split=split, images=images, data=data, classes=classes, **e)
+    e = {f'{k}{s}': v + d for k, v in (('top1', top1), ('top5', top5))
+         for s, d in (('', 0), ('_low', -.2), ('_high', .2))}
+    return dict(name='+'.join(models), models=models, crops=crops, split=split, images=images, data=data,
+                classes=classes, **e)
 
 
 def evaluation(at, *results):
@@ -207,7 +217,8 @@ def test_a_table_of_imagenet(tmp_path, off, verdict):
 
 @pytest.mark.parametrize('many, verdict', [(18, CONFIRMED), (19.9, PARTLY), (21, CONTRADICTED)])
 def test_crops(tmp_path, many, verdict):
-    assert crops('1', '12')(evaluation(tmp_path, result(['inception_v4'], '1', 20, 5), result(['inception_v4'], '12', many, 5))).verdict == verdict
+    assert crops('1', '12')(evaluation(tmp_path, result(['inception_v4'], '1', 20, 5),
+                                       result(['inception_v4'], '12', many, 5))).verdict == verdict
 
 
 @pytest.mark.parametrize('error, own, other', [(16.5, CONFIRMED, PARTLY), (18, CONTRADICTED, NOT_OBSERVED)])
@@ -235,7 +246,8 @@ def test_commands_are_spelt_right(tmp_path, page):
     from inception_repro.cli import app
     commands, own = get_command(app).commands, page.commands()
     for m, arm in (PURE, {}), (RESIDUAL, {}), (no_blocks(RESIDUAL), dict(scale=0.)):
-        write(tmp_path / 'figures/runs/plateau', m, 1, dataset='tiny-imagenet-40', classes=40, px=107, evals=(2, 1), **arm)
+        write(tmp_path / 'figures/runs/plateau', m, 1, dataset='tiny-imagenet-40', classes=40, px=107,
+              evals=(2, 1), **arm)
     own += command(Records(tmp_path / 'figures'), Path('runs/plateau/tiny-imagenet-40')).splitlines()
     assert sum(line.startswith('inception-repro') for line in own) > 8
     for line in own:
@@ -250,7 +262,8 @@ def test_shell(tmp_path):
     from inception_repro.cli import app
     (tmp_path / 'figures').mkdir()
     said = CliRunner().invoke(app, ['claims', str(tmp_path / 'figures'), '--out', str(tmp_path / 'claims.md')])
-    assert said.exit_code == 0 and said.stdout.startswith(f'{len(CLAIMS)} sentences') and str(tmp_path / 'claims.md') in said.stdout
+    assert (said.exit_code == 0 and said.stdout.startswith(f'{len(CLAIMS)} sentences')
+            and str(tmp_path / 'claims.md') in said.stdout)
     assert (tmp_path / 'claims.md').read_text('utf-8') in said.stdout
     assert isinstance(CliRunner().invoke(app, ['claims', str(tmp_path / 'none')]).exception, ValueError)
 

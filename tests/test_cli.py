@@ -1,4 +1,5 @@
-"""The command as a shell sees it: exit codes, standard output, files; and the committed figures against their definitions.
+"""The command as a shell sees it: exit codes, standard output, files;
+and the committed figures against their definitions.
 
 Not in a notebook: it starts processes, and redraws all twenty figures.
 """
@@ -20,7 +21,8 @@ import pytest
 from PIL import Image
 
 root = Path(__file__).parents[1]
-tiny = [o for s in ('classes=3', 'per_class=22', 'valid_per_class=4', 'evals=2', 'epochs=1') for o in ('--set', s)] + ['--set', 'width=0.0625']
+tiny = [o for s in ('classes=3', 'per_class=22', 'valid_per_class=4', 'evals=2', 'epochs=1')
+        for o in ('--set', s)] + ['--set', 'width=0.0625']
 
 
 def settings(fields): return [o for k, v in fields.items() for o in ('--set', f'{k}={v}')]
@@ -46,7 +48,8 @@ def shell(*args, cwd=None, **env):
     own = '-W', 'ignore', '-W', 'default::UserWarning'  # others change with the versions of what is installed
     done = subprocess.run([sys.executable, *own, '-c', 'from inception_repro.cli import main; main()', *map(str, args)],
                           capture_output=True, text=True, cwd=cwd, timeout=300,
-                          env={**os.environ, 'COLUMNS': '120', 'FORCE_COLOR': '', **{k: str(v) for k, v in env.items()}})
+                          env={**os.environ, 'COLUMNS': '120', 'FORCE_COLOR': '',
+                               **{k: str(v) for k, v in env.items()}})
     return done.returncode, done.stdout, done.stderr
 
 
@@ -98,20 +101,24 @@ def test_mistakes_are_one_line(args, code, words, tmp_path):
 
 @pytest.mark.parametrize('command, options, words', [
     ('reproduce', dict(settings=['models=("inception_v4",)']), '--set does not take models; use --models'),
-    ('reproduce', dict(settings=['say=1']), "unknown field 'say'"), ('reproduce', dict(models='inception_v9'), "unknown model 'inception_v9'"),
+    ('reproduce', dict(settings=['say=1']), "unknown field 'say'"),
+    ('reproduce', dict(models='inception_v9'), "unknown model 'inception_v9'"),
     ('train', dict(settings=['model=inception_v3']), '--set does not take model; name it after `train`'),
     ('train', dict(settings=['name=tiny']), '--set does not take name; use --preset'),
-    ('rates', dict(rmsprop='low,high'), "--rates takes numbers, such as 0.015,0.045, not 'low,high'"), ('rates', dict(rmsprop='-1'), 'lr is -1'),
+    ('rates', dict(rmsprop='low,high'), "--rates takes numbers, such as 0.015,0.045, not 'low,high'"),
+    ('rates', dict(rmsprop='-1'), 'lr is -1'),
     ('rates', dict(rmsprop='', adamw=''), 'no rate to train at'), ('rates', dict(epochs=0), 'epochs is 0'),
     ('rates', dict(settings=['lr=.1']), '--set does not take lr; use --rates and --adamw')])
 def test_what_is_no_field_of_a_recipe(command, options, words, tmp_path, monkeypatch):
     from inception_repro import cli
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=re.escape(words)): getattr(cli, command)(*['inception_v4'] * (command == 'train'), **options)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        getattr(cli, command)(*['inception_v4'] * (command == 'train'), **options)
 
 
 def test_train_then_again(tmp_path):
-    args = ['train', 'inception_resnet_v1', '--out', tmp_path / 'r', '--device', 'cpu', '--weights', tmp_path / 'w.safetensors', *tiny]
+    args = ['train', 'inception_resnet_v1', '--out', tmp_path / 'r', '--device', 'cpu',
+            '--weights', tmp_path / 'w.safetensors', *tiny]
     code, out, err = shell(*args)
     assert code == 0 and 'top-1 error' in out, err
     assert (tmp_path / 'w.safetensors').exists()
@@ -122,7 +129,8 @@ def test_train_then_again(tmp_path):
     (tmp_path / 'w.safetensors').unlink()
     code, out, err = shell(*args)
     assert code == 1 and 'top-1 error' in out and not (tmp_path / 'w.safetensors').exists()
-    assert re.fullmatch(r'inception-repro: .*is finished, and its weights were not kept; train again with --fresh to have them\n', err)
+    assert re.fullmatch(r'inception-repro: .*is finished, and its weights were not kept; '
+                        r'train again with --fresh to have them\n', err)
 
 
 @pytest.mark.parametrize('options, workers, kept', [([], 2, None), (['--workers', '5', '--memory', '.5'], 5, 2**29)])
@@ -143,8 +151,9 @@ def test_workers_and_memory_are_passed_on(options, workers, kept, monkeypatch):
 
 def test_images_stay_files_where_memory_is_little(tiny_imagenet, tmp_path):
     "The option reaches the images: nothing is decoded into the cache"
-    args = ['train', 'inception_resnet_v1', '--preset', 'tiny', '--data', tiny_imagenet, '--epochs', '1', '--device', 'cpu', '--bs', '100',
-            '--width', '0.0625', '--size', '75', '--workers', '0', *(o for k in ('evals', 'per_class') for o in ('--set', f'{k}=1'))]
+    args = ['train', 'inception_resnet_v1', '--preset', 'tiny', '--data', tiny_imagenet,
+            '--epochs', '1', '--device', 'cpu', '--bs', '100', '--width', '0.0625', '--size', '75', '--workers', '0',
+            *(o for k in ('evals', 'per_class') for o in ('--set', f'{k}=1'))]
     for memory, cached in ('0', False), ('.1', True):
         code, _, err = shell(*args, '--memory', memory, '--out', tmp_path / memory, XDG_CACHE_HOME=tmp_path / 'cache')
         assert (code, bool([*tmp_path.glob('cache/*/*/*.pixels')])) == (0, cached), err
@@ -161,46 +170,59 @@ def test_reproduce_and_figures(tmp_path):
     assert names == {'runs', 'summary.md', *(f'fig{n}.{e}' for n in range(21, 27) for e in ('svg', 'png'))}
     code, _, err = shell(*args, '--weights', tmp_path / 'w')  # each warning is a line, from a process of its own too
     assert code == 0 and len(err.splitlines()) == 7  # four networks, three controls
-    assert all(re.match('inception-repro: .*its weights were not kept; train again with --fresh', o) for o in err.splitlines())
+    assert all(re.match('inception-repro: .*its weights were not kept; train again with --fresh', o)
+               for o in err.splitlines())
     code, out, _ = shell('figures', tmp_path / 'o/runs/fractals', '--out', tmp_path / 'again')
     assert code == 0
     for p in (tmp_path / 'again').iterdir(): assert p.read_bytes() == (tmp_path / 'o' / p.name).read_bytes(), p.name
 
 
 def test_two_steps_of_the_gpu_runs(tiny_imagenet, tmp_path):
-    "The command that trains on a GPU, with everything but its size: two steps of each network, §3.2's fair partner among them"
+    """The command that trains on a GPU, with everything but its size: two steps of each network,
+    §3.2's fair partner among them
+    """
     from inception_repro.training.records import read_runs
-    networks = ['inception_v3', 'inception_resnet_v1', 'inception_v4', 'inception_resnet_v2', 'inception_resnet_v2.b10_20_10']
+    networks = ['inception_v3', 'inception_resnet_v1', 'inception_v4', 'inception_resnet_v2',
+                'inception_resnet_v2.b10_20_10']
     small = dict(width=1/16, px=75, bs=100, epochs=1, evals=1, per_class=1)
-    args = ['reproduce', '--preset', 'tiny', '--data', tiny_imagenet, '--minutes', '5', '--device', 'cpu', '--jobs', '1',
-            '--models', ','.join(networks), '--runs', tmp_path / 'runs', '--out', tmp_path / 'o', *settings(small)]
+    args = ['reproduce', '--preset', 'tiny', '--data', tiny_imagenet, '--minutes', '5',
+            '--device', 'cpu', '--jobs', '1', '--models', ','.join(networks),
+            '--runs', tmp_path / 'runs', '--out', tmp_path / 'o', *settings(small)]
     code, _, err = shell(*args, XDG_CACHE_HOME=tmp_path / 'cache')
     assert code == 0, err
     runs = read_runs(tmp_path / 'runs/tiny-imagenet-200')
     assert sorted(r.meta['model'] for r in runs) == sorted(networks)
     for r in runs:
         assert r['step'].tolist() == [2] and r['images'].tolist() == [200]
-        assert (r.meta['recipe']['precision'], r.meta['recipe']['classes'], r.meta['recipe']['compile']) == ('bf16', 200, True)
+        assert (r.meta['recipe']['precision'], r.meta['recipe']['classes'],
+                r.meta['recipe']['compile']) == ('bf16', 200, True)
     names = {f'fig{n}.{e}' for n in range(21, 27) for e in ('svg', 'png')}
     assert {p.name for p in (tmp_path / 'o').iterdir()} == {'summary.md', *names}
-    assert 'tiny-imagenet-200' in (tmp_path / 'o/fig26.svg').read_text() and 'b10-20-10' in (tmp_path / 'o/summary.md').read_text()
+    assert ('tiny-imagenet-200' in (tmp_path / 'o/fig26.svg').read_text()
+            and 'b10-20-10' in (tmp_path / 'o/summary.md').read_text())
 
 
 def test_rates_on_any_images(tiny_imagenet, tmp_path):
-    "Given too little time it stops, given more it goes on, draws and tells; the preset's rate falls as far in an epoch of it"
+    """Given too little time it stops, given more it goes on, draws and tells;
+    the preset's rate falls as far in an epoch of it
+    """
     from inception_repro.results.rates import read_study
     small = dict(width=1/16, px=75, bs=100, evals=1, per_class=1)
-    args = ['rates', '--preset', 'tiny', '--data', tiny_imagenet, '--rates', '0.015,0.045', '--adamw', '', '--epochs', '1', '--seeds', '1',
-            '--device', 'cpu', '--jobs', '1', '--runs', tmp_path / 'runs', '--out', tmp_path / 'o', *settings(small)]
+    args = ['rates', '--preset', 'tiny', '--data', tiny_imagenet, '--rates', '0.015,0.045',
+            '--adamw', '', '--epochs', '1', '--seeds', '1', '--device', 'cpu', '--jobs', '1',
+            '--runs', tmp_path / 'runs', '--out', tmp_path / 'o', *settings(small)]
     code, out, err = shell(*args, '--minutes', '.0001', XDG_CACHE_HOME=tmp_path / 'cache')
     assert code == 75 and 'the time is over; the same command resumes at step' in err and not (tmp_path / 'o').exists()
     code, out, err = shell(*args, XDG_CACHE_HOME=tmp_path / 'cache')
     assert code == 0, err
-    assert {p.name for p in (tmp_path / 'o').iterdir()} == {f'{k}.{e}' for k in ('rates', 'best') for e in ('svg', 'png')} | {'rates.md'}
+    assert {p.name for p in (tmp_path / 'o').iterdir()} == {
+        f'{k}.{e}' for k in ('rates', 'best') for e in ('svg', 'png')} | {'rates.md'}
     found = read_study(tmp_path / 'runs')
-    assert {k: sorted(r['step'][-1] for r in v) for k, v in found.items()} == {('rmsprop_tf', lr): [2] * 4 for lr in (.015, .045)}
+    assert {k: sorted(r['step'][-1] for r in v) for k, v in found.items()} == {
+        ('rmsprop_tf', lr): [2] * 4 for lr in (.015, .045)}
     recipes = [r.meta['recipe'] for v in found.values() for r in v]
-    assert {(r['dataset'], r['epochs'], r['compress'], r['width']) for r in recipes} == {('tiny-imagenet-200', 1, 200., 1/16)}
+    assert {(r['dataset'], r['epochs'], r['compress'], r['width'])
+            for r in recipes} == {('tiny-imagenet-200', 1, 200., 1/16)}
     table = (tmp_path / 'o/rates.md').read_text()
     assert 'rmsprop_tf 0.015' in table and 'adamw' not in table and 'after 1 epoch, %' in table
 
@@ -209,8 +231,10 @@ def shell_lines(start):
     "Lines of the shell blocks in the notebooks"
     for nb in sorted((root / 'nbs').rglob('[!.]*.ipynb')):
         for cell in json.loads(nb.read_text(encoding='utf-8'))['cells']:
-            blocks = re.findall(r'```sh\n(.*?)```', ''.join(cell['source']), flags=re.S) if cell['cell_type'] == 'markdown' else ()
-            yield from (line for block in blocks for line in block.replace('\\\n', ' ').splitlines() if line.startswith(start))
+            blocks = (re.findall(r'```sh\n(.*?)```', ''.join(cell['source']), flags=re.S)
+                      if cell['cell_type'] == 'markdown' else ())
+            yield from (line for block in blocks for line in block.replace('\\\n', ' ').splitlines()
+                        if line.startswith(start))
 
 
 def test_commands_in_the_notebooks_are_spelt_right():
@@ -273,7 +297,9 @@ cli.main()"""
     def step(): return max((int(f.stem) for f in tmp_path.glob('o/runs/fractals/checkpoints/*/*.pt')), default=0)
 
     def command(stop):
-        "Stop it once it has gone on; its exit code, and its errors to the end: until no process is left that could write"
+        """Stop it once it has gone on; its exit code, and its errors to the end:
+        until no process is left that could write
+        """
         before, deadline = step(), time.monotonic() + 120
         with subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], stdout=subprocess.DEVNULL,
                               stderr=subprocess.PIPE, text=True, start_new_session=True) as p:
@@ -293,7 +319,8 @@ cli.main()"""
     threads, todo = torch.get_num_threads(), recipes('demo', models=pair, **changes)
     try:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
-        again, whole = (train_all(todo, tmp_path / o, jobs=1, device='cpu', progress=False) for o in ('o/runs', 'whole'))
+        again, whole = (train_all(todo, tmp_path / o, jobs=1, device='cpu', progress=False)
+                        for o in ('o/runs', 'whole'))
     finally: torch.set_num_threads(threads)
     assert any(read_run(p).meta['time']['resumed'] for p in again)
     assert [compare(p, q) for p, q in zip(again, whole)] == ['', '']
@@ -311,7 +338,8 @@ def test_one_that_fails_does_not_wait_for_the_others(tmp_path):
     small = dict(classes=3, per_class=22, valid_per_class=4, width=1/16)
     long, = recipes('demo', models=['inception_v3'], epochs=10_000, **small)
     wild, = recipes('demo', models=['inception_resnet_v1'], epochs=1, lr=1e30, clip=None, **small)
-    with pytest.raises(FloatingPointError, match='the loss is'): train_all([long, wild], tmp_path, jobs=2, device='cpu', progress=False)
+    with pytest.raises(FloatingPointError, match='the loss is'):
+        train_all([long, wild], tmp_path, jobs=2, device='cpu', progress=False)
     deadline = time.monotonic() + 60
     while multiprocessing.active_children() and time.monotonic() < deadline: time.sleep(.1)
     assert not multiprocessing.active_children()

@@ -169,7 +169,8 @@ def test_a_batch_without_an_image_stops(root):
     for p in root.glob('train/*/*'): p.write_text('no')
     files = quiet(root, max_bytes=0).dataloaders(bs=6, size=8, device='cpu', workers=0)
     with pytest.warns(UserWarning, match='6 of 6 images in a batch are bad'):
-        with pytest.raises(ValueError, match='no image of a batch of 6 can be read: .*: not an image'): files.train.one_batch()
+        with pytest.raises(ValueError, match='no image of a batch of 6 can be read: .*: not an image'):
+            files.train.one_batch()
 
 
 def test_a_single_pixel_is_kept_and_reported(root):
@@ -198,7 +199,8 @@ def test_every_mode_and_format_becomes_rgb(root, mode, suffix):
 
 
 def test_sixteen_bits_are_not_cut_off(root):
-    Image.fromarray(np.linspace(0, 65535, 64, dtype=np.uint16).reshape(1, 64).repeat(64, 0)).save(root / 'train/a/z.png')
+    Image.fromarray(np.linspace(0, 65535, 64, dtype=np.uint16).reshape(1, 64).repeat(64, 0)).save(
+        root / 'train/a/z.png')
     x = quiet(root, size=64).train.x[3]
     assert x.float().mean() == pytest.approx(127.5, abs=2) and x.unique().numel() > 60
 

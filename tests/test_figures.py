@@ -132,5 +132,6 @@ def test_counts_and_drawings_need_no_torch(module):
 
 
 def test_import_is_light():
-    code = 'import sys, inception_repro as i; i.__version__; sys.exit("torch" in sys.modules or "matplotlib" in sys.modules)'
+    code = ('import sys, inception_repro as i; i.__version__; '
+            'sys.exit("torch" in sys.modules or "matplotlib" in sys.modules)')
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0

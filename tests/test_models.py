@@ -1,4 +1,5 @@
-"""A built network keeps its word wherever users take it: memory formats, autocast, compilation, export, timm's and fastai's habits.
+"""A built network keeps its word wherever users take it: memory formats, autocast, compilation, export,
+timm's and fastai's habits.
 
 Not in a notebook: a matrix of networks and destinations.
 """
@@ -31,7 +32,8 @@ def test_destinations(name, x):
     net = create_model(name, **small).eval()
     with torch.no_grad():
         y = net(x)
-        assert close(copy.deepcopy(net).to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last)), y)
+        assert close(copy.deepcopy(net).to(memory_format=torch.channels_last)(
+            x.to(memory_format=torch.channels_last)), y)
         assert torch.equal(copy.deepcopy(net)(x), y) and torch.equal(pickle.loads(pickle.dumps(net))(x), y)
         with torch.autocast('cpu', dtype=torch.bfloat16): assert close(net(x), y, .1)
 
@@ -105,9 +107,12 @@ def test_timm_habits(name, x):
 
 
 def test_feature_maps_match_timms():
-    "Same strides, same widths where timm has the network; the place of stride 4 is ours: the last output before the next stride"
+    """Same strides, same widths where timm has the network; the place of stride 4 is ours:
+    the last output before the next stride
+    """
     timm = pytest.importorskip('timm')
-    for ours, theirs in [('inception_v4.released', 'inception_v4'), ('inception_resnet_v2.released', 'inception_resnet_v2')]:
+    for ours, theirs in [('inception_v4.released', 'inception_v4'),
+                         ('inception_resnet_v2.released', 'inception_resnet_v2')]:
         a = create_model(ours, features_only=True).feature_info
         b = timm.create_model(theirs, features_only=True).feature_info
         assert a.reduction() == b.reduction()
@@ -129,7 +134,8 @@ def test_checkpointing_under_compile():
 
 def test_calling_a_value_builds_that_value():
     from inception_repro.architecture.cost import params
-    for value in configure('inception_v4', num_classes=7, width=1/8), configure('inception_v3', width=1/8, aux=True, in_chans=1):
+    for value in (configure('inception_v4', num_classes=7, width=1/8),
+                  configure('inception_v3', width=1/8, aux=True, in_chans=1)):
         net = value()
         assert sum(p.numel() for p in net.parameters()) == params(value) and net.network == value
         assert torch.equal(create_model(value, num_classes=2, in_chans=1).classifier.bias, torch.zeros(2))
@@ -148,7 +154,8 @@ def test_arguments():
     scales = [{b.scale for b in g} for g in (t.inception_resnet_a, t.inception_resnet_b, t.inception_resnet_c)]
     assert scales == [{.3}, {.2}, {.1}]
     assert isinstance(configure('inception_v4'), Architecture) and isinstance(inception_v4, Network)
-    assert isinstance(inception_v4(width=1/8), Net) and isinstance(create_model('inception_v3', **small, features_only=True), FeatureNet)
+    assert (isinstance(inception_v4(width=1/8), Net)
+            and isinstance(create_model('inception_v3', **small, features_only=True), FeatureNet))
 
 
 @pytest.mark.parametrize('kwargs, message', [

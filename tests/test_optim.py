@@ -1,4 +1,7 @@
-"The optimizer against written-out arithmetic, timm and itself, over many settings. Not in a notebook: it is a table of cases."
+"""The optimizer against written-out arithmetic, timm and itself, over many settings.
+
+Not in a notebook: it is a table of cases.
+"""
 import copy
 import io
 import math
@@ -132,7 +135,8 @@ def test_nothing_to_do():
     assert opt.state_dict()['state'] == [{}] * len(SHAPES)
 
 
-@pytest.mark.parametrize('name,value', [(n, v) for n in ('lr', 'mom', 'sqr_mom', 'eps', 'wd') for v in (-.1, math.nan, math.inf)]
+@pytest.mark.parametrize('name,value',
+                         [(n, v) for n in ('lr', 'mom', 'sqr_mom', 'eps', 'wd') for v in (-.1, math.nan, math.inf)]
                          + [('mom', 1.), ('sqr_mom', 1.), ('eps', 0.)])
 def test_bad_hyperparameters(name, value):
     with pytest.raises(ValueError, match=f'^{name} is .*; use a number'): RMSPropTF(params(), **{name: value})
@@ -226,7 +230,8 @@ def test_average(decay):
         avg.update_parameters(net)
         d = min(decay, (1 + t) / (10 + t))
         want = {k: d * want[k] + (1 - d) * v if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    for k, v in avg.module.state_dict().items(): torch.testing.assert_close(v.double(), want[k].double(), rtol=1e-4, atol=1e-5)
+    for k, v in avg.module.state_dict().items():
+        torch.testing.assert_close(v.double(), want[k].double(), rtol=1e-4, atol=1e-5)
     assert avg.module[1].num_batches_tracked == 30
 
 

@@ -1,4 +1,5 @@
-"""Logits against the peers that publish weights: their own random weights, loaded from a file, must give their own logits.
+"""Logits against the peers that publish weights: their own random weights, loaded from a file,
+must give their own logits.
 
 Not in a notebook: it needs timm, torchvision and facenet-pytorch, and says the same thing four times.
 """
@@ -69,7 +70,8 @@ def test_timm_v3_and_padding(tmp_path):
     x = torch.randn(2, 3, 149, 149, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         b = peer(x)
-        a, tf = (load_weights(create_model('inception_v3', padded=p).eval(), tmp_path / 'v3.safetensors')(x) for p in (True, False))
+        a, tf = (load_weights(create_model('inception_v3', padded=p).eval(), tmp_path / 'v3.safetensors')(x)
+                 for p in (True, False))
     assert (a - b).norm() / b.norm() < 2e-5
     assert (tf - b).norm() / b.norm() > 1e-2
 
@@ -99,7 +101,8 @@ def test_pretrained_downloads_from_the_hub(name, tmp_path, monkeypatch):
     peer = shaken(timm.create_model(name.split('.')[0]))
     save_file(peer.state_dict(), tmp_path / 'model.safetensors')
     asked = []
-    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', lambda repo, file: asked.append((repo, file)) or tmp_path / file)
+    monkeypatch.setattr(huggingface_hub, 'hf_hub_download',
+                        lambda repo, file: asked.append((repo, file)) or tmp_path / file)
     ours = create_model(name, pretrained=True)
     assert asked == [(f"timm/{name.split('.')[0]}.tf_in1k", 'model.safetensors')]
     assert torch.equal(ours.classifier.weight, peer.get_classifier().weight)
@@ -108,7 +111,8 @@ def test_pretrained_downloads_from_the_hub(name, tmp_path, monkeypatch):
     assert ten.classifier.out_features == 10 and ten.trunk.stem[0].conv.weight.shape[1] == 1
 
 
-@pytest.mark.parametrize('name, other', [('inception_v4.released', 'inception_resnet_v2'), ('inception_v3', 'inception_v4')])
+@pytest.mark.parametrize('name, other',
+                         [('inception_v4.released', 'inception_resnet_v2'), ('inception_v3', 'inception_v4')])
 def test_a_wrong_file_names_what_does_not_fit(name, other, tmp_path):
     peer = timm.create_model(other)
     save_file(peer.state_dict(), tmp_path / 'other.safetensors')
@@ -137,7 +141,8 @@ def v4(tmp_path):
 
 @pytest.mark.parametrize('wrap', [
     lambda sd: {'model_state': sd}, lambda sd: {'state_dict': {f'module.{k}': v for k, v in sd.items()}},
-    lambda sd: {f'_orig_mod.{k}': v for k, v in sd.items()}, lambda sd: {'model': {f'module._orig_mod.{k}': v for k, v in sd.items()}}])
+    lambda sd: {f'_orig_mod.{k}': v for k, v in sd.items()},
+    lambda sd: {'model': {f'module._orig_mod.{k}': v for k, v in sd.items()}}])
 def test_checkpoints_in_their_wrappings(v4, wrap, tmp_path):
     net, _ = v4
     torch.save(wrap(net.state_dict()), tmp_path / 'c.PTH')
@@ -147,7 +152,8 @@ def test_checkpoints_in_their_wrappings(v4, wrap, tmp_path):
 
 def test_half_precision_is_widened(v4, tmp_path):
     net, _ = v4
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}, tmp_path / 'h.SafeTensors')
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()},
+              tmp_path / 'h.SafeTensors')
     other = load_weights(create_model('inception_v4', num_classes=5, width=1/16), tmp_path / 'h.SafeTensors')
     assert other.classifier.weight.dtype == torch.float32
     assert torch.equal(other.classifier.weight, net.classifier.weight.half().float())
@@ -191,7 +197,8 @@ def test_foreign_files_with_parts_missing_or_added(change, message, tmp_path):
 
 def test_heads_that_a_file_cannot_fill(v4, tmp_path):
     net, _ = v4
-    save_file({k: v for k, v in net.state_dict().items() if not k.startswith('classifier')}, tmp_path / 'headless.safetensors')
+    save_file({k: v for k, v in net.state_dict().items() if not k.startswith('classifier')},
+              tmp_path / 'headless.safetensors')
     with pytest.warns(UserWarning, match='has no classes, the model 5: classifier keeps its initial values'):
         load_weights(create_model('inception_v4', num_classes=5, width=1/16), tmp_path / 'headless.safetensors')
     v3 = create_model('inception_v3', num_classes=5, width=1/16)
@@ -206,8 +213,10 @@ def test_a_url_has_a_file_of_its_own(v4, tmp_path, monkeypatch):
     net, path = v4
     asked = []
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', lambda url, target: (asked.append(url), shutil.copy(path, target)))
-    for url in ['https://a.example/model.safetensors', 'https://b.example/model.safetensors', 'https://a.example/model.safetensors']:
+    monkeypatch.setattr(torch.hub, 'download_url_to_file',
+                        lambda url, target: (asked.append(url), shutil.copy(path, target)))
+    for url in ['https://a.example/model.safetensors', 'https://b.example/model.safetensors',
+                'https://a.example/model.safetensors']:
         load_weights(create_model('inception_v4', num_classes=5, width=1/16), url)
     assert asked == ['https://a.example/model.safetensors', 'https://b.example/model.safetensors']
     assert len(list((tmp_path / 'hub' / 'checkpoints').iterdir())) == 2

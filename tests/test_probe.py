@@ -41,7 +41,8 @@ def test_however_it_trains(way, x):
     net = create_model('inception_resnet_v2', drop_rate=0., **small)
     plain = step(net, x)
     if way == 'checkpointing': net.set_grad_checkpointing()
-    if way == 'channels_last': net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    if way == 'channels_last':
+        net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     with torch.autocast('cpu', torch.bfloat16, enabled=way == 'bf16'): rows = step(net, x)
     assert [r['layer'] for r in rows] == [r['layer'] for r in plain]
     near = dict(rel=.1, abs=.05) if way == 'bf16' else dict(rel=.01, abs=1e-3)

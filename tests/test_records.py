@@ -1,4 +1,7 @@
-"Records under kills, full disks and odd numbers. Not in a notebook: they need a process to kill and every place to cut."
+"""Records under kills, full disks and odd numbers.
+
+Not in a notebook: they need a process to kill and every place to cut.
+"""
 import errno
 import json
 import locale
@@ -102,7 +105,8 @@ def test_tensors_and_arrays(tmp_path):
     rec = Record.create(tmp_path, **WHAT)
     rec.append(**row(1, loss=torch.tensor(.1), lr=np.float32(.1), step=torch.tensor(5), images=np.int64(7)))
     run = read_run(rec.path)
-    assert [run[k].item() for k in ('loss', 'lr', 'step', 'images')] == [torch.tensor(.1).item(), float(np.float32(.1)), 5, 7]
+    assert [run[k].item() for k in ('loss', 'lr', 'step', 'images')] == [
+        torch.tensor(.1).item(), float(np.float32(.1)), 5, 7]
 
 
 def test_recipe_dataclass(tmp_path):
@@ -177,7 +181,8 @@ def test_rows_go_forwards(rec, field):
     with pytest.raises(ValueError, match=f'{field} goes from'): rec.append(**row(4, **{field: 0}))
 
 
-@pytest.mark.parametrize('field', ['model', 'seed', 'dataset', 'dataset_hash', 'recipe', 'environment', 'finished', 'time'])
+@pytest.mark.parametrize('field',
+                         ['model', 'seed', 'dataset', 'dataset_hash', 'recipe', 'environment', 'finished', 'time'])
 def test_missing_field(rec, field):
     js = rec.path.with_suffix('.json')
     meta = json.loads(js.read_text())
@@ -199,7 +204,8 @@ def test_runs_that_are_going_are_left_out(tmp_path):
         rec = Record.create(tmp_path, **{**WHAT, 'seed': seed, 'recipe': dict(lr=.045 if seed == 1 else .1)})
         rec.append(**row(1))
         if seed == 1: rec.finish()
-    with pytest.warns(UserWarning, match='inception_resnet_v2.released-0, inception_resnet_v2.released-2 left out, not finished'):
+    with pytest.warns(UserWarning,
+                      match='inception_resnet_v2.released-0, inception_resnet_v2.released-2 left out, not finished'):
         assert [r.meta['seed'] for r in read_runs(tmp_path / 'd')] == [1]
     with pytest.raises(ValueError, match='recipes differ'): read_runs(tmp_path / 'd', unfinished=True)
     assert [r.meta['finished'] for r in read_runs(tmp_path / 'd', mixed=True, unfinished=True)] == [False, True, False]

@@ -39,7 +39,8 @@ class Stop(TrainingCallback):
 @arms
 def test_rewrites_and_files(name, kwargs, tmp_path):
     net, x = randomize_batchnorm(create_model(name, **small, **kwargs)), torch.randn(2, 3, 75, 75)
-    if kwargs.get('shortcut', kwargs.get('scale')) != 0: assert to_figure(net) == net.network # of a removed block a box is left
+    # of a removed block a box is left
+    if kwargs.get('shortcut', kwargs.get('scale')) != 0: assert to_figure(net) == net.network
     with torch.no_grad():
         for other in merge_1x1(net), fast(net): assert difference(other(x), net(x)) < 1e-4
         torch.save(net.state_dict(), tmp_path/'net.pt')
@@ -71,7 +72,8 @@ def test_training_resumes(name, kwargs, tmp_path):
     recipe = replace(TINY, model=name, **kwargs)
     quiet = dict(data=load_data(TINY), device='cpu', env=ENV, progress=False)
     whole = fit(recipe, tmp_path/'whole', **quiet, activity_every=2)
-    with pytest.raises(KeyboardInterrupt): fit(recipe, tmp_path/'cut', **quiet, cbs=Stop(), save_every=0, activity_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, tmp_path/'cut', **quiet, cbs=Stop(), save_every=0, activity_every=2)
     again = fit(recipe, tmp_path/'cut', **quiet, save_weights=tmp_path/'w.safetensors', activity_every=2)
     assert compare(whole, again) == ''
     assert whole.path.name == f'{run_name(recipe)}-0.csv' and whole.meta['model'] == f'{name}+{arm(recipe)}'
@@ -87,15 +89,17 @@ def test_training_resumes(name, kwargs, tmp_path):
 
 def test_arms_have_names():
     names = {run_name(replace(TINY, model=m, **k)) for m, k in ARMS}
-    assert names == {'inception_v4+shortcut0.2', 'inception_v4+no_blocks', 'inception_v3+shortcut1', 'inception_resnet_v2+no_addition',
-                     'inception_resnet_v2+projection_norm', 'inception_resnet_v1+no_blocks'}
+    assert names == {'inception_v4+shortcut0.2', 'inception_v4+no_blocks', 'inception_v3+shortcut1',
+                     'inception_resnet_v2+no_addition', 'inception_resnet_v2+projection_norm',
+                     'inception_resnet_v1+no_blocks'}
     assert run_name(replace(TINY, scale=(.1, .2, .3))) == 'inception_resnet_v2+scale0.1_0.2_0.3'
     assert run_name(TINY) == 'inception_resnet_v2' and arm(dict(model='inception_v3')) == ''
 
 
 def test_a_shortcut_costs_nothing():
     for name in 'inception_v3', 'inception_v4':
-        plain, short = configure(name, width=.25, num_classes=40), configure(name, width=.25, num_classes=40, shortcut=.2)
+        plain, short = (configure(name, width=.25, num_classes=40),
+                        configure(name, width=.25, num_classes=40, shortcut=.2))
         assert (params(plain), macs(plain)) == (params(short), macs(short))
     none = network_of(replace(TINY, model='inception_v4', shortcut=0), 10)
     assert params(none) < params(network_of(replace(TINY, model='inception_v4'), 10)) / 2

@@ -119,7 +119,8 @@ def test_resumes_files(tmp_path):
         for c in 'ab':
             (tmp_path/'photos'/split/c).mkdir(parents=True)
             for i in range(n):
-                noise = torch.randint(0, 256, (40, 50, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(i))
+                noise = torch.randint(0, 256, (40, 50, 3), dtype=torch.uint8,
+                                      generator=torch.Generator().manual_seed(i))
                 Image.fromarray(noise.numpy()).save(tmp_path/'photos'/split/c/f'{i}.png')
     recipe = replace(TINY, dataset='photos', classes=2, per_class=None, valid_per_class=None, bs=8, epochs=1, evals=1)
     source = dict(data=tmp_path/'photos', device='cpu', env=ENV, progress=False, max_bytes=0, workers=1)
@@ -199,17 +200,20 @@ def test_the_time_is_over_before_anything_is_made(whole, tmp_path, quiet, monkey
     assert compare(fit(TINY, whole.path.parents[1], **late), whole) == '' # what is finished needs none
     stop(TINY, tmp_path, quiet, 5)
     monkeypatch.setattr(train, 'load_data', None)
-    with pytest.raises(train.OutOfTime, match='the time is over; the same command resumes at step 5'): fit(TINY, tmp_path, **late)
+    with pytest.raises(train.OutOfTime, match='the time is over; the same command resumes at step 5'):
+        fit(TINY, tmp_path, **late)
     with pytest.raises(train.OutOfTime, match='command resumes at step 0'): fit(TINY, tmp_path, **late, fresh=True)
     with pytest.raises(train.OutOfTime): fit(TINY, tmp_path/'new', **late | dict(until=float('nan')))
-    assert not (tmp_path/'new').exists() and read_run(tmp_path/'fractals/inception_resnet_v1-0.csv')['step'].tolist() == [2, 4]
+    assert (not (tmp_path/'new').exists()
+            and read_run(tmp_path/'fractals/inception_resnet_v1-0.csv')['step'].tolist() == [2, 4])
 
 
 def test_a_limit_leaves_room_for_its_checkpoint(tmp_path, quiet):
     class Dear(TrainingCallback):
         order = 51
         def after_batch(self): self.record_keeper.save_time = 90. * (self.count.step == 3)
-    with pytest.raises(train.OutOfTime, match='at step 3'): fit(TINY, tmp_path, **quiet, until=time.time() + 60, cbs=Dear())
+    with pytest.raises(train.OutOfTime, match='at step 3'):
+        fit(TINY, tmp_path, **quiet, until=time.time() + 60, cbs=Dear())
 
 
 def test_fresh_goes_on_without_it(whole, tmp_path, quiet):
@@ -239,7 +243,8 @@ def test_weights_of_a_finished_run(whole, tmp_path, quiet):
 
 def test_a_folder_that_is_not_there(whole, tmp_path, quiet):
     "A finished run does not hide a path that is spelt wrong"
-    with pytest.raises(ValueError, match=re.escape(f"no folder {tmp_path/'nowhere'}; give one that has train/ and val/")):
+    with pytest.raises(ValueError,
+                       match=re.escape(f"no folder {tmp_path/'nowhere'}; give one that has train/ and val/")):
         fit(TINY, whole.path.parents[1], **quiet | dict(data=tmp_path/'nowhere'))
     with pytest.raises(ValueError, match="unknown dataset 'imagenete'; did you mean 'imagenette'"):
         fit(TINY, whole.path.parents[1], **quiet | dict(data='imagenete'))
@@ -474,7 +479,8 @@ def test_a_wild_loss_is_not_saved(tmp_path, quiet):
 def test_a_gpu_does_not_know_the_step():
     keep = callbacks.RecordKeeper(TINY, SimpleNamespace(path='r.csv'), None, 4)
     total = SimpleNamespace(device=SimpleNamespace(type='cuda'))
-    keep.learn = SimpleNamespace(count=SimpleNamespace(step=50, at=12.5, total=total), opt=SimpleNamespace(hypers=[dict(lr=.1)]))
+    keep.learn = SimpleNamespace(count=SimpleNamespace(step=50, at=12.5, total=total),
+                                 opt=SimpleNamespace(hypers=[dict(lr=.1)]))
     with pytest.raises(FloatingPointError, match='the loss is nan by step 50, epoch 12.5, learning rate 0.1'):
         keep.check(float('nan'))
 
@@ -500,7 +506,8 @@ def test_all_are_begun_afresh_at_once(tmp_path, monkeypatch):
     todo = [replace(r, lr=.01) for r in old]
     train_all = partial(train_many.train_all, runs=tmp_path, device='cpu', jobs=1, progress=False)
     train_all(old)
-    with pytest.raises(train.OutOfTime, match='the same command resumes at step 0'): train_all(todo, fresh=True, until=time.time())
+    with pytest.raises(train.OutOfTime, match='the same command resumes at step 0'):
+        train_all(todo, fresh=True, until=time.time())
     assert all(read_run(p).meta['finished'] for p in train_all(old)) # nothing was begun, so nothing is lost
     fits = []
     def one(r, **kwargs):
@@ -532,15 +539,18 @@ def test_stopped_side_by_side(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('device', ['gpu', 'cuda:x', 'cuda:', 'xla', 'CPU', 'meta'])
 def test_unknown_device(tmp_path, device):
-    with pytest.raises(ValueError, match=f"^unknown device '{device}'; one of cpu, cuda, cuda:N$"): fit(TINY, tmp_path, device=device)
+    with pytest.raises(ValueError, match=f"^unknown device '{device}'; one of cpu, cuda, cuda:N$"):
+        fit(TINY, tmp_path, device=device)
     assert not list(tmp_path.iterdir())
 
 
 def test_devices_that_are_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    assert [str(train.find_device(d)) for d in (None, 'cpu', torch.device('cpu'), 'cuda:1')] == ['cuda', 'cpu', 'cpu', 'cuda:1']
-    with pytest.raises(ValueError, match="device is 'cuda:2', but torch finds 2, cuda:0 to cuda:1"): train.find_device('cuda:2')
+    assert [str(train.find_device(d)) for d in (None, 'cpu', torch.device('cpu'), 'cuda:1')] == [
+        'cuda', 'cpu', 'cpu', 'cuda:1']
+    with pytest.raises(ValueError, match="device is 'cuda:2', but torch finds 2, cuda:0 to cuda:1"):
+        train.find_device('cuda:2')
 
 
 def test_finished_returns_at_once(whole, quiet, monkeypatch):
@@ -631,16 +641,19 @@ def test_plan_tells_each_as_it_comes(tmp_path, monkeypatch, capsys):
         seen.append(recipe.bs)
         return dict(forward=2.)
     monkeypatch.setattr(learner, 'profile_step', step)
-    with pytest.raises(RuntimeError): cli.plan('demo', 'cpu', models='inception_v3,inception_resnet_v2.b10_20_10', record=tmp_path/'a.json')
+    with pytest.raises(RuntimeError):
+        cli.plan('demo', 'cpu', models='inception_v3,inception_resnet_v2.b10_20_10', record=tmp_path/'a.json')
     out = capsys.readouterr().out
     assert seen == [32] and len(out.splitlines()) == 2 and out.splitlines()[1].split()[5:7] == ['32', '16']
     assert not (tmp_path/'a.json').exists()
     seen.clear()
     cli.plan('demo', 'cpu', models='inception_resnet_v1', record=tmp_path/'a.json')
     kept = json.loads((tmp_path/'a.json').read_text())
-    assert [kept['preset'], kept['rows'][0]['model'], kept['rows'][0]['images_per_second']] == ['demo', 'inception_resnet_v1', 16]
+    assert [kept['preset'], kept['rows'][0]['model'], kept['rows'][0]['images_per_second']] == [
+        'demo', 'inception_resnet_v1', 16]
     assert kept['environment']['torch'] == torch.__version__
-    with pytest.raises(ValueError, match='steps is 0; use a whole number of at least 1'): cli.plan('demo', 'cpu', steps=0)
+    with pytest.raises(ValueError, match='steps is 0; use a whole number of at least 1'):
+        cli.plan('demo', 'cpu', steps=0)
     with pytest.raises(ValueError, match="unknown model 'inception_v5'"): cli.plan('demo', 'cpu', models='inception_v5')
 
 
