@@ -240,7 +240,7 @@ def shortcut(preset: Preset = 'demo',
              settings: Settings = None):
     "Train networks with shortcuts added, scaled or removed, and compare them. The same command resumes."
     from inception_repro.results.shortcut_plots import write_shortcut
-    say = lambda words: print(words, file=sys.stderr)
+    say = lambda text: print(getattr(text, 'shell', text), file=sys.stderr)
     todo = _arms_folders(runs, out) if draw else [_train_arms(
         preset, seeds, data, models, size, epochs, Path(runs), Path(out), settings,
         device=device, jobs=jobs, until=deadline(minutes), workers=workers, **memory_limit(memory))]

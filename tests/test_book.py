@@ -23,10 +23,7 @@ LINES, WIDTH = 350, 120
 
 KNOWN = {
     'at most 120 characters': '''
-        nbs/3_results/04_shortcut.ipynb nbs/library/34_shortcut_effects.ipynb nbs/library/35_shortcut_pictures.ipynb
         nbs/library/36_judgement.ipynb nbs/library/37_judges.ipynb nbs/library/38_findings.ipynb''',
-    'beginning and end': '''
-        nbs/3_results/04_shortcut.ipynb''',
 }  # Rule → files that do not meet it yet
 
 

@@ -109,8 +109,7 @@ def test_unfinished_runs_are_left_out(tmp_path):
 def test_no_finished_run(tmp_path):
     write(tmp_path, V4, 'no blocks', finished=False)
     with pytest.warns(UserWarning), pytest.raises(
-            ValueError, match='synthetic has no finished run yet; run_shortcut '
-                              '(in a shell: inception-repro shortcut) trains them'):
+            ValueError, match='synthetic has no finished run yet; train the arms with `run_shortcut`'):
         read_shortcut(tmp_path / 'synthetic')
     with pytest.raises(FileNotFoundError, match='holds no records'): read_shortcut(tmp_path / 'nothing')
 
@@ -143,9 +142,7 @@ def test_what_is_no_arm_is_left_out(tmp_path):
 def test_records_without_gradients(tmp_path):
     folder = whole(tmp_path, 1, blocks=False)
     assert read_shortcut(folder).activity == {}
-    with pytest.raises(ValueError,
-                       match='has recorded its gradients; run_shortcut '
-                             '(in a shell: inception-repro shortcut) trains them'):
+    with pytest.raises(ValueError, match='has recorded its gradients; train the arms with `run_shortcut`'):
         plot_gradients(folder)
 
 
@@ -195,11 +192,11 @@ def test_one_seed_has_no_interval(tmp_path):
     assert (isnan(t_interval([3.])[1])
             and next(r for r in cells(shortcut_table(study)) if r[1] == 'as printed')[6] == '+23.0')
     for e in effects(study):
-        assert e.seeds == [0] and 'not judged, as there is one seed' in sentence(e)
+        assert e.seeds == [0] and 'not judged, because there is only one seed' in sentence(e)
         assert isnan(e.end[1]) and isnan(e.mean[2])
     assert (all(d.surely is None for d in depth_pays(study))
             and 'or one seed, which has no interval' in depth_table(study))
-    assert 'No band where there is one seed' in text(plot_depth(study)) and 'median' not in text(plot_arms(study))
+    assert 'There is no band for a single seed' in text(plot_depth(study)) and 'median' not in text(plot_arms(study))
 
 
 # effects
@@ -329,11 +326,11 @@ def test_lines_of_the_arms(tmp_path):
         median = np.median([r['top1'] for r in study.of(m, 'no blocks').values()], axis=0)
         assert any(len(l.get_ydata()) == len(median) and (l.get_ydata() == median).all() for l in ax.lines)
     assert ('Synthetic records: no network was trained.' in text(fig)
-            and 'seeds 0, 1, 2, line the median, band the range' in text(fig))
+            and 'seeds 0, 1, 2 (line: median, band: range)' in text(fig))
     looks = [(l.get_color(), l.get_linestyle()) for l in right.lines if len(l.get_xdata()) == len(EPOCHS)]
     assert len(set(looks)) == len(ARMS[R2])
     fewer = read_shortcut(whole(tmp_path / 'fewer', 2, skip=[(V4, 'no blocks', 1)]))
-    assert 'seeds 0, 1, of some arms fewer' in text(plot_arms(fewer))
+    assert 'seeds 0, 1, fewer for some arms' in text(plot_arms(fewer))
     assert plot_arms(study, metric='top5').axes[0].get_ylabel() == 'Error (top-5) %'
 
 
@@ -413,7 +410,7 @@ def test_the_command(tmp_path):
 
 
 @pytest.mark.parametrize('args, words', [
-    (['--models', 'vgg'], "no arms of 'vgg'; one of inception_v4, inception_resnet_v2"),
+    (['--models', 'vgg'], "no arms of 'vgg'; use one of inception_v4, inception_resnet_v2"),
     (['--seeds', '0'], '--seeds is 0; use'),
     (['--set', 'shortcut=1'], '--set does not take shortcut; the arms'),
     (['--draw', '--runs', 'nowhere'], 'nowhere holds no records'),
