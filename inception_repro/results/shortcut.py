@@ -51,7 +51,7 @@ def arms(base, # `Recipe`
         ) -> list: # `Recipe`s: all arms of the first seed, then those of the next one
     "Recipes to train, seed by seed"
     if not isinstance(seeds, int) or seeds < 1:
-        raise ValueError(f'seeds is {seeds!r}; use a whole number of at least 1')
+        raise UserError(lambda way: f"{way('seeds', '--seeds')} is {seeds!r}; use a whole number of at least 1")
     for m in models:
         if m not in ARMS: raise ValueError(f"there are no arms of {m!r}; use one of {', '.join(ARMS)}")
     return [replace(base, model=m, seed=base.seed + s, **o)
