@@ -32,7 +32,7 @@ def trunk_growth(n, # Residual blocks
                  scale, # Factor on what each of them adds (§3.3)
                  start=None, # Activations before the first block; those of a normalised layer with ReLU unless given
                 ) -> tuple: # Their mean and their variance after 0 to `n` blocks: two arrays, (n + 1,)
-    "Mean and variance of the trunk's activations at initialisation, where each block computes `max(0, x + scale * z)`"
+    "Mean and variance of the trunk's activations if each block computes `max(0, x + scale * z)`, z normal"
     if start is None: start = [max(0., NormalDist().inv_cdf((i + .5) / 4001)) for i in range(4001)]
     x, s = np.asarray(start, dtype=float).ravel(), abs(scale)
     if not len(x) or x.min() < 0: raise ValueError('start is not a trunk after ReLU; give numbers of at least 0')
