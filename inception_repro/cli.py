@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from .cli_options import (
     DataSource, Device, Fresh, Jobs, Memory, Minutes, Names, Preset, Records, Settings, Workers,
-    argument, data_source, deadline, memory_limit, numbers, option, recipe_changes)
+    argument, data_source, deadline, memory_limit, numbers, option, own_images, recipe_changes)
 from .cli_speed import bench, plan
 from .support.messages import shell_text
 from .support.suggest import unknown
@@ -31,6 +31,10 @@ class _Commands(TyperGroup):
         try: return super().invoke(ctx)
         except KeyboardInterrupt as e: # typer would print nothing
             raise _Stopped(*e.args or ['stopped; the same command resumes']) from None
+        except Exception as e:
+            if getattr(e, 'option_name', None) in ('--resume', '--continue'):
+                e.message += '. To resume a run, run the same command again.'
+            raise
 
 _EXAMPLES = """Examples:
 
@@ -42,7 +46,8 @@ inception-repro evaluate inception_v4.released --data FOLDER   (public weights)
 
 inception-repro bench inception_v4   (speed on this machine)
 
-To resume an interrupted command, run the same command again. COMMAND --help explains its options."""
+To resume an interrupted command, run the same command again with the same recipe. """ \
+    'COMMAND --help explains its options.'
 
 app = typer.Typer(
     name='inception-repro', cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -97,19 +102,30 @@ def models(pattern: argument(str, "Which names, such as '*resnet*'.") = '*'):
     print(text_table(rows, ['network', 'parameters', 'GMACs', 'public weights'], '<>>'))
 
 # %% ../nbs/library/42_cli.ipynb #579bb9ff
+_DEMO = dict(epochs=12, width=.25, px=75, bs=32) # as in the preset; the help does not import it
+
+def _by_preset(field): return f'by --preset; {_DEMO[field]:g} in demo'
+
+def _say_own(preset, recipe):
+    if line := own_images(preset, recipe): _say(line)
+
 @app.command()
 def train(model: argument(str, 'Name of a network: see `inception-repro models`.'),
           data: DataSource = None,
           preset: Preset = 'demo',
-          epochs: option(int, 'Passes over the training images.') = None,
-          seed: option(int, 'Seed of the initial weights, the order of the images, crops and dropout.') = None,
+          epochs: option(int, 'Passes over the training images.', show_default=_by_preset('epochs')) = None,
+          seed: option(int, 'Seed of the initial weights, the order of the images, crops and dropout.',
+                       show_default='0') = None,
           lr: option(float, 'Learning rate.', show_default='0.045, as in the paper') = None,
-          width: option(float, 'Factor on the number of filters; 1 is the paper.') = None,
-          size: option(int, 'Side of the square images, in pixels.') = None,
-          bs: option(int, 'Images in a batch.') = None,
+          width: option(float, 'Factor on the number of filters; 1 is the paper.',
+                        show_default=_by_preset('width')) = None,
+          size: option(int, 'Side of the square images, in pixels. demo stores images at 64 pixels: for a larger '
+                            'size add --set stored=SIZE.', show_default=_by_preset('px')) = None,
+          bs: option(int, 'Images in a batch.', show_default=_by_preset('bs')) = None,
           device: Device = None,
           out: Records = Path('runs'),
-          weights: option(Path, 'File for the trained weights. `evaluate` reads MODEL-SEED.safetensors.') = None,
+          weights: option(Path, 'File for the trained weights, which are not kept without this option. `evaluate` '
+                                'reads MODEL-SEED.safetensors.', show_default='weights are not kept') = None,
           minutes: Minutes = None,
           workers: Workers = 2,
           memory: Memory = None,
@@ -117,13 +133,18 @@ def train(model: argument(str, 'Name of a network: see `inception-repro models`.
           settings: Settings = None):
     """Train one network. To resume an interrupted run, run the same command again.
 
-    The record of the run is OUT/DATASET/MODEL-SEED.csv.
+    The record of the run is OUT/DATASET/MODEL-SEED.csv, so a run with another recipe needs another --out.
 
-    Example: inception-repro train inception_resnet_v1 --data FOLDER --lr 0.01"""
+    The trained weights are kept only with --weights.
+
+    Your own images: inception-repro train inception_resnet_v1 --data FOLDER --weights inception_resnet_v1-0.safetensors
+
+    Another learning rate: inception-repro train inception_resnet_v1 --data FOLDER --lr 0.01 --out runs/lr0.01"""
     from inception_repro.training.recipe import preset as make
     changes, source = data_source(data, preset)
     changes |= recipe_changes(settings, epochs=epochs, seed=seed, lr=lr, width=width, px=size, bs=bs)
     recipe = make(preset, model, **changes)
+    _say_own(preset, recipe)
     from inception_repro.training.fit import fit
     run = fit(recipe, out, source, device, fresh=fresh, save_weights=weights, until=deadline(minutes), workers=workers,
               **memory_limit(memory))
@@ -139,7 +160,8 @@ def reproduce(preset: Preset = 'demo',
               runs: option(Path, 'Folder for the records.', show_default='OUT/runs') = None,
               device: Device = None,
               jobs: Jobs = None,
-              weights: option(Path, 'Folder for the trained weights: DATASET/MODEL-SEED.safetensors.') = None,
+              weights: option(Path, 'Folder for the trained weights: DATASET/MODEL-SEED.safetensors.',
+                              show_default='weights are not kept') = None,
               minutes: Minutes = None,
               workers: Workers = 2,
               memory: Memory = None,
@@ -151,13 +173,16 @@ def reproduce(preset: Preset = 'demo',
 
     To resume an interrupted command, run the same command again; finished networks are not trained twice.
 
-    For another learning rate use --set lr=0.01."""
+    For another learning rate: inception-repro reproduce --set lr=0.01 --out reproduction-lr0.01"""
     from inception_repro.results.reproduce import reproduce as run
     changes, source = data_source(data, preset)
+    from inception_repro.training.recipe import preset as make
     which = dict(models=tuple(models.split(','))) if models else {}
+    changes |= recipe_changes(settings)
+    if 'dataset' in changes: _say_own(preset, make(preset, **changes))
     paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, weights=weights,
                 until=deadline(minutes), workers=workers, controls=controls, **memory_limit(memory), **which,
-                **(changes | recipe_changes(settings)))
+                **changes)
     print(paths[-1].read_text(encoding='utf-8'))
     print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")
 
@@ -193,7 +218,8 @@ def rates(preset: Preset = 'demo',
     given = dict(rmsprop_tf=('--rates', rmsprop), adamw=('--adamw', adamw))
     read = lambda name, text: numbers(text, name, '0.015,0.045') if text else ()
     which = {k: RATES[k] if text is None else read(name, text) for k, (name, text) in given.items()}
-    run_study(runs, shorter(preset, **changes), which, seeds, data=source, device=device, jobs=jobs,
+    _say_own(preset, base := shorter(preset, **changes))
+    run_study(runs, base, which, seeds, data=source, device=device, jobs=jobs,
               until=deadline(minutes), workers=workers, **memory_limit(memory))
     for p in write_rates(runs, out): print(p)
 
@@ -212,9 +238,9 @@ def _train_arms(preset, seeds, data, models, size, epochs, runs, out, settings, 
     from inception_repro.results.shortcut import run_shortcut
     changes, source = data_source(data, preset)
     arm = dict.fromkeys(('scale', 'shortcut', 'addition', 'projection_norm'), 'the arms of the experiment differ in it')
-    changes |= recipe_changes(settings, arm | dict(px='use --size'), px=size)
-    changes = dict(epochs=make(preset).epochs if epochs is None else epochs) | changes
-    base = shorter(preset, **changes)
+    changes |= recipe_changes(settings, arm | dict(px='use --size'), px=size, epochs=epochs)
+    base = shorter(preset, **dict(epochs=make(preset).epochs) | changes)
+    _say_own(preset, base)
     which = dict(models=tuple(models.split(','))) if models else {}
     run_shortcut(runs/f'{base.px}px', base, seeds, data=source, **which, **kwargs)
     return runs/f'{base.px}px'/base.dataset, out/f'{base.px}px-{base.dataset}'
@@ -262,7 +288,8 @@ def claims(root: argument(Path, 'Folder with the figures, and with their records
 @app.command()
 def evaluate(networks: argument(list[str], 'Names of networks with public weights (see `inception-repro models`), '
                                         'files MODEL-SEED.safetensors, or folders with such files.'),
-             data: option(str, 'A folder with val/ in it, or of validation images.') = None,
+             data: option(str, 'A folder with val/ in it, or of validation images: one folder per class, or all in one '
+                               'folder next to the development kit or LOC_val_solution.csv.') = None,
              crops: option(str, 'Crops per image: any of 1,12,144.') = '1',
              table: option(bool, "Also print the paper's tables, with these errors in them.", '--table') = False,
              runs: option(Path, 'Folder of the records, if they are not next to the weights.') = None,
@@ -291,7 +318,10 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
 for _command in plan, bench: app.command()(_command)
 
 # %% ../nbs/library/42_cli.ipynb #98cd239e
-def _say(words): print('inception-repro:', words, file=sys.stderr)
+def _say(words):
+    "Print a line on standard error, with the option for the folder of the records that this command has"
+    words = words.replace('--out or --runs', '--out' if sys.argv[1:2] == ['train'] else '--runs')
+    print('inception-repro:', words, file=sys.stderr)
 
 def _warn(message, category, filename, *args, others=warnings.showwarning, **kwargs):
     if Path(__file__).parent in Path(filename).parents: _say(shell_text(message))

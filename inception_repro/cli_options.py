@@ -13,7 +13,7 @@ import typer
 
 # %% auto #0
 __all__ = ['Preset', 'DataSource', 'Settings', 'Device', 'Records', 'Workers', 'Memory', 'Jobs', 'Minutes', 'Fresh', 'Names',
-           'option', 'argument', 'recipe_changes', 'data_source', 'numbers', 'deadline', 'memory_limit']
+           'option', 'argument', 'recipe_changes', 'data_source', 'own_images', 'numbers', 'deadline', 'memory_limit']
 
 # %% ../nbs/library/44_options.ipynb #71a350c4
 def option(kind, help, *names, # Type, text of `--help`, and names if the parameter's own does not serve
@@ -22,8 +22,11 @@ def option(kind, help, *names, # Type, text of `--help`, and names if the parame
 def argument(kind, help): return Annotated[kind, typer.Argument(help=help)]
 
 Preset = option(str,
-    'Size of the task. demo: generated images, minutes on a CPU. tiny40: 40 classes of Tiny ImageNet, under an hour on '
-    'a CPU. tiny: all of Tiny ImageNet at full width, needs a GPU. paper: ImageNet at 299 pixels, needs several GPUs.')
+    'Recipe of the run. demo: a small network (width 0.25, 75 pixels, 12 epochs) on generated images or on your own '
+    '(--data), minutes on a CPU. tiny40: 40 classes of Tiny ImageNet, under an hour on a CPU. tiny: all of Tiny '
+    'ImageNet at full width, needs a GPU. paper: ImageNet at 299 pixels, needs several GPUs. For your own images use '
+    'demo, with a larger --width and --size if you have a GPU; the others expect the classes of their dataset, unless '
+    'you add --set classes=None.')
 DataSource = option(str,
     'Your images: a folder with train/CLASS/ and val/CLASS/. Or a name: fractals (generated), imagenette, imagewoof '
     '(downloaded); imagenette_160 or _320 for smaller files.', show_default='the images of the preset')
@@ -36,8 +39,8 @@ Workers = option(int, 'Processes that decode images, if the dataset does not fit
 Memory = option(float, 'GiB of memory for decoded images. A larger dataset is decoded in every epoch.', min=0,
                 show_default='4')
 Jobs = option(int, 'Networks trained at the same time.', show_default='one per core on a CPU, one on a GPU')
-Minutes = option(float, 'Stop after this time, with exit code 75. '
-                        'Run the same command again, without --fresh, to resume.')
+Minutes = option(float, 'Stop after this time, with exit code 75. Run the same command again, without --fresh, to '
+                        'resume; --minutes, --jobs, --workers and --memory may differ.')
 Fresh = option(bool, 'Delete earlier results of this command and start again.', '--fresh')
 Names = option(str, 'Other networks, separated by commas: see `inception-repro models`.')
 
@@ -45,6 +48,7 @@ Names = option(str, 'Other networks, separated by commas: see `inception-repro m
 _OPTIONS = 'preset models seeds data out runs device jobs weights workers memory minutes fresh'.split()
 _INSTEAD = {'model': 'name it after `train`, or in --models of `reproduce`', 'name': 'use --preset',
             'size': 'use px, or --size', **{o: f'use --{o}' for o in _OPTIONS}}
+_NAMES = dict(px='size') # Field → name of its option, where they differ
 
 def _value(text):
     from ast import literal_eval
@@ -54,7 +58,7 @@ def _value(text):
 def recipe_changes(settings, # Texts `field=value`, or None
                    instead={}, # Field → what to use instead of `--set`
                    **named, # Fields with an option of their own; None if it was not given
-                  ) -> dict: # Raises `ValueError` for an unknown field
+                  ) -> dict: # Raises `ValueError` for an unknown field, or one that is given twice
     "Fields of a `Recipe` to change"
     from dataclasses import fields
     from inception_repro.training.recipe import Recipe, preset
@@ -64,6 +68,8 @@ def recipe_changes(settings, # Texts `field=value`, or None
         k, ways = s.split('=')[0], _INSTEAD | instead
         if k in ways: raise ValueError(f'--set does not take {k}; {ways[k]}')
         if k not in known: preset(**{k: None}) # raises the error for an unknown field
+        if named.get(k) is not None:
+            raise ValueError(f"--{_NAMES.get(k, k)} and --set {k} are both given; use one of them")
     given = {k: v for k, v in named.items() if v is not None}
     return given | {k: _value(v) for k, v in (s.split('=', 1) for s in settings or ())}
 
@@ -79,6 +85,18 @@ def data_source(data, # A folder, a name, or None
     elif data in NAMES: name, source = data, None
     else: name, source = Path(data).resolve().name if own in NAMES else own, data # a folder is not the built-in images
     return {} if name == own else dict(dataset=name, classes=None, per_class=None, valid_per_class=None), source
+
+# %% ../nbs/library/44_options.ipynb #2f3bcb18
+def own_images(name, # Name of a preset
+               recipe, # `Recipe` made from it
+              ) -> str | None: # None if the images are the preset's own
+    "One line with the main settings of a run on your own images"
+    from inception_repro.training.recipe import preset as make
+    r = recipe
+    if r.dataset == make(name).dataset: return None
+    return (f'the recipe for {r.dataset} is preset {name}: width {r.width:g}, {r.px}x{r.px} pixels from images stored '
+            f'at {r.stored}x{r.stored}, batch {r.bs}, {r.epochs} epochs, learning rate {r.lr:g}; change it with '
+            '--preset or --set FIELD=VALUE, such as --set stored=299')
 
 # %% ../nbs/library/44_options.ipynb #557fda5b
 def numbers(text, option, # Name of the option, for the error

@@ -43,6 +43,9 @@ def plan(preset: Preset = 'paper',
           f'not fit in memory, are not included. "on 8" assumes eight devices that are all fully used.{cores}')
 
 # %% ../nbs/library/45_speed_commands.ipynb #c7655405
+_ABOVE = ('A share above 100 % is no error: another program slowed the matrix product down more than the network, or '
+          'the device has convolutions with fewer multiplications. Repeat on an idle machine before you use the share.')
+
 def bench(model: argument(str, 'Name of a network: see `inception-repro models`.') = 'inception_v4',
           train: option(bool, 'Time training steps instead of inference.', '--train') = False,
           width: option(float, 'Factor on the number of filters; 1 is the paper.') = 1.,
@@ -52,7 +55,18 @@ def bench(model: argument(str, 'Name of a network: see `inception-repro models`.
           rounds: option(int, 'Number of timings of each variant.') = 5,
           bf16: option(bool, 'Also time bfloat16.', '--bf16') = False,
           compiled: option(bool, 'Also time torch.compile, which takes minutes.', '--compiled') = False):
-    "Measure the speed of a network on this machine: as commonly run, and as rewritten by this package."
+    """Measure the speed of a network on this machine: as commonly run, and as rewritten by this package.
+
+    The default takes one to three minutes on a CPU, and longer with a larger --bs or --rounds, or with --compiled.
+
+    Rows: as built (no change), channels last (another memory format), fast (merged and folded layers), frozen (on a
+    CPU: compiled by oneDNN for this batch size). With --train: by hand (the common way), ours (this package).
+
+    Columns: ratio is the speed compared with the first row. "of the matrix rate" compares the multiply-adds per second
+    with those of a large matrix product, timed in turns. "apart" is the largest difference from the first row's output.
+    """
     from inception_repro.benchmarking.bench import bench as measure, table
     from inception_repro.training.fit import find_device
-    print(table(measure(model, train, width, size, bs, find_device(device), rounds, bf16, compiled)))
+    rows = measure(model, train, width, size, bs, find_device(device), rounds, bf16, compiled)
+    print(table(rows))
+    if any(r.get('of_matrix_rate', 0) > 1 for r in rows): print(_ABOVE, file=sys.stderr)

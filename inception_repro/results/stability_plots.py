@@ -78,10 +78,9 @@ def _cell(ax, x, y, results, failing):
     ends = sorted(map(outcome, results), key=OUTCOMES.index)
     for i, f in enumerate(ends):
         ax.barh(y, .94 / len(ends), left=x - .47 + .94 * i / len(ends), height=.9, color=_COLOURS[f], lw=0)
-    white = ends.count('dead') > len(ends) / 2
-    ax.text(x, y, _cell_text(results, failing), ha='center', va='center', size=7.5, color='white' if white else INK,
-            linespacing=1.15,
-            bbox=None if len(set(ends)) == 1 else dict(fc='#1c1c1c' if white else 'white', lw=0, pad=1, alpha=.8))
+    white, mixed = ends.count('dead') > len(ends) / 2, 'dead' in ends and len(set(ends)) > 1
+    ax.text(x, y, _cell_text(results, failing), ha='center', va='center', size=8.5, color='white' if white else INK,
+            linespacing=1.15, bbox=dict(fc='#1c1c1c' if white else 'white', lw=0, pad=1, alpha=.8) if mixed else None)
     return ends
 
 def _legend(ax, columns=3):
@@ -91,7 +90,7 @@ def _legend(ax, columns=3):
 # %% ../../nbs/library/32_stability_plots.ipynb #3214e1ef
 def _phase(cells, rows, columns, labels, text, failing):
     "Rows of cells, the first at the bottom"
-    fig, ax = canvas(1, text, wide=490, left=86, right=12, high=46 * len(rows) + 8)
+    fig, ax = canvas(1, text, wide=530, left=86, right=12, high=46 * len(rows) + 8)
     ends = set()
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
@@ -126,7 +125,7 @@ class _Meta: # what `recorded_devices` needs of a run
     meta: dict
 
 # %% ../../nbs/library/32_stability_plots.ipynb #f4d24232
-_BY_WIDTH = 'Width and scale at rate 0.045, gradients not clipped.'
+_BY_WIDTH = 'Filters of the last layer before the pooling, and scale; rate 0.045, gradients not clipped.'
 _BY_RATE = 'Rate and scale with {} filters, gradients not clipped.'
 
 def plot_phase(results, # `Result`s of one dataset
@@ -154,21 +153,26 @@ def plot_phase(results, # `Result`s of one dataset
 def _phase_figure(results, by, cells, rows, columns):
     "The labels and the caption of a phase diagram, and the diagram"
     found, failing = sum(cells.values(), []), failing_networks(results)
-    if by == 'width': labels = ['filters before the pooling', *(f'{Trial(width=w).filters}\nwidth {w:g}' for w in rows)]
+    if by == 'width': labels = ['filters', *(f'{Trial(width=w).filters}\nwidth {w:g}' for w in rows)]
     else: labels = ['learning rate', *(f'{lr:.5f}'.rstrip('0') for lr in rows)]
+    ends = [{*map(outcome, rs)} for rs in cells.values()]
     text = (_BY_WIDTH if by == 'width' else _BY_RATE.format(found[0].trial.filters)) + (
         ' A cell: top-1 error of the averaged weights at the end, exact zeros in the last layer before the pooling, '
-        f'medians over seeds; {Trial().steps} steps unless stated. At chance level: less than {LEARNING_Z:g} standard '
-        'deviations below chance.')
+        f'medians over seeds; {Trial().steps} steps unless stated.')
+    if any(len(o) > 1 for o in ends): text += ' A split cell: one stripe per run, because the outcomes differ.'
+    if 'at chance level' in set().union(*ends):
+        text += f' At chance level: less than {LEARNING_Z:g} standard deviations below chance.'
     if any(too_short(r, failing) for r in found):
-        text += f' *: too short, less rate × steps than at rate {RATES[0]:g} until half of the channels were dead.'
+        text += (' *: too short to be judged, because the run ends at a smaller rate × steps than that at which half '
+                 f'of the same network\'s channels were dead at rate {RATES[0]:g}.')
     return _phase(cells, rows, columns, labels, _caption(found, text), failing)
 
 # %% ../../nbs/library/32_stability_plots.ipynb #701da201
 _LINES = {'unscaled': '#1c1c1c', '0.3': '#D55E00', '0.2': '#E69F00', '0.1': '#0072B2', 'released': '#56B4E9',
           'batch norm on the sum': '#009E73', 'batch norm on the branch': '#009E73', 'warm-up at 1e-05': '#CC79A7',
-          'warm-up at 0.001': '#CC79A7', 'clipped at 2': '#0072B2'}
-_DASHED = 'batch norm on the branch', 'warm-up at 0.001', 'released'
+          'warm-up at 0.001': '#882255', 'clipped at 2': '#0072B2'}
+_DASHED = 'batch norm on the branch', 'warm-up at 0.001'
+_FIRST = dict(loss=60) # Steps that are drawn, if not all: afterwards all losses are nearly equal
 _AXES = dict(zeros='exact zeros, share', dead='dead channels, share', ratio='branch / trunk, norms', mean='mean',
              std='standard deviation', grad='norm of the gradient', loss='training loss')
 
@@ -191,7 +195,8 @@ def _curves(groups, series, text, labels, log=False, right=14):
     for name, rs in groups.items():
         x, low, mid, high = series(rs)
         if len(rs) > 1: ax.fill_between(x, low, high, color=_LINES[name], alpha=.16, lw=0)
-        ax.plot(x, mid, '--' if name in _DASHED else '-', lw=1.6, color=_LINES[name], label=f'{name} ({len(rs)})')
+        line = '--' if name in _DASHED else '-'
+        ax.plot(x, mid, line, lw=1.6, color=_LINES[name], label=f"{name}, {plural(rs, 'run')}")
     style_axes(ax, *labels)
     if log:
         ax.set_yscale('log')
@@ -218,11 +223,12 @@ def plot_activity(results, # `Result`s of one dataset
     found = require_results(select_runs(results, *free, width=width), f'{by} at width {width:g}')
     groups = _grouped(found, lambda t: scale_label(t.scale) if by == 'scale' else remedy_label(t))
     what = 'Residuals by their scale' if by == 'scale' else 'Unscaled residuals, plain and with remedies'
-    where = '' if measure == 'loss' else ' Last layer before the pooling.'
-    text = _caption(found, f'{what} (number of runs); {found[0].trial.filters} filters, rate 0.045.{where}')
+    where = f' The first {_FIRST[measure]} steps.' if measure in _FIRST else ' Last layer before the pooling.'
+    text = _caption(found, f'{what}; {found[0].trial.filters} filters, rate 0.045.{where}')
     with style.context('default'):
         log = measure in ('loss', 'ratio', 'std', 'grad')
         fig = _curves(groups, lambda rs: _series(rs, measure), text, ('step', _AXES[measure]), log)
+        if measure in _FIRST: fig.axes[0].set_xlim(-1, _FIRST[measure])
     if to: write_picture(fig, Path(to))
     return fig
 
