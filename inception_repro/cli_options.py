@@ -94,8 +94,9 @@ def own_images(name, # Name of a preset
     from inception_repro.training.recipe import preset as make
     r = recipe
     if r.dataset == make(name).dataset: return None
+    epochs = f'{r.epochs} epoch' + 's' * (r.epochs != 1)
     return (f'the recipe for {r.dataset} is preset {name}: width {r.width:g}, {r.px}x{r.px} pixels from images stored '
-            f'at {r.stored}x{r.stored}, batch {r.bs}, {r.epochs} epochs, learning rate {r.lr:g}; change it with '
+            f'at {r.stored}x{r.stored}, batch {r.bs}, {epochs}, learning rate {r.lr:g}; change it with '
             '--preset or --set FIELD=VALUE, such as --set stored=299')
 
 # %% ../nbs/library/44_options.ipynb #557fda5b

@@ -86,6 +86,8 @@ def test_draw(tmp_path):
     (['train', 'inception_v4', '--preset', 'tiny40'], 1, 'give --data'),
     (['train', 'inception_v4', '--preset', 'tiny40', '--data', 'no/such/folder'], 1, 'no/such/folder'),
     (['train', 'inception_v4', '--device', 'gpu'], 1, "unknown device 'gpu'; one of cpu, cuda, cuda:N"),
+    (['train', 'inception_v4', '--lr', '.02', '--set', 'lr=.01'], 1, '--lr and --set lr are both given'),
+    (['train', 'inception_v4', '--resume'], 2, 'run the same command again'),
     (['reproduce', '--seeds', '0'], 1, '--seeds is 0'),
     (['reproduce', '--set', 'seeds=2'], 1, '--set does not take seeds; use --seeds'),
     (['train', 'inception_v4', '--memory', '-1'], 2, 'Invalid value'),
@@ -125,7 +127,7 @@ def test_train_then_again(tmp_path):
     before = (tmp_path / 'r/fractals/inception_resnet_v1-0.csv').read_bytes()
     assert shell(*args)[0] == 0 and (tmp_path / 'r/fractals/inception_resnet_v1-0.csv').read_bytes() == before
     code, _, err = shell(*args, '--lr', '.01')
-    assert code == 1 and 'lr: 0.045 -> 0.01' in err
+    assert code == 1 and 'lr: 0.045 -> 0.01; choose another --out, or replace it with --fresh' in err
     (tmp_path / 'w.safetensors').unlink()
     code, out, err = shell(*args)
     assert code == 1 and 'top-1 error' in out and not (tmp_path / 'w.safetensors').exists()
