@@ -7,9 +7,13 @@ import json
 import pytest
 import torch
 
+from inception_repro.architecture.blocks import inception_a, resnet_a_r1
+from inception_repro.architecture.build import build
 from inception_repro.architecture.cost import macs, params
 from inception_repro.architecture.draw import draw
+from inception_repro.architecture.graph import seq
 from inception_repro.architecture.networks import configure, create_model
+from inception_repro.architecture.variants import widen, with_projection_norm, with_shortcuts, without_addition
 from inception_repro.architecture.weights import load_weights
 from inception_repro.rewrites.fast import fast
 from inception_repro.rewrites.fold import difference, randomize_batchnorm
@@ -54,9 +58,11 @@ def test_rewrites_and_files(name, kwargs, tmp_path):
     assert [m.shape[1] for m in maps] == [m.shape[1] for m in create_model(name, **small, features_only=True)(x)]
 
 
-@pytest.mark.parametrize('name, kwargs', ARMS[:1] + ARMS[3:5], ids=str)
-def test_compile(name, kwargs):
-    net, x = create_model(name, **small, **kwargs).eval(), torch.randn(2, 3, 75, 75)
+@pytest.mark.parametrize('figure, size', [
+    (with_shortcuts(seq([inception_a] * 2), .2, (9, 9, 384)), (9, 9, 384)),
+    (without_addition(resnet_a_r1), (9, 9, 256)), (with_projection_norm(resnet_a_r1), (9, 9, 256))], ids=str)
+def test_compile(figure, size):
+    net, x = build(widen(figure, 1/8), (9, 9, size[2] // 8)).eval(), torch.randn(2, size[2] // 8, 9, 9).relu()
     with torch.no_grad(): assert difference(torch.compile(net, backend='aot_eager')(x), net(x)) < 1e-4
 
 
