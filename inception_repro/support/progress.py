@@ -15,16 +15,16 @@ __all__ = ['ProgressBars', 'track']
 
 # %% ../../nbs/library/93_progress.ipynb #a11ebfd7
 def _columns():
-    "Name, bar, percentage, times and note; a narrow terminal cuts the note"
+    "Name, bar, percentage, times and note; a narrow terminal shortens the bar first, then cuts texts"
     from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.table import Column
     from rich.text import Text
     class Note(ProgressColumn):
         def render(self, task): return Text(task.fields['note'], no_wrap=True, overflow='ellipsis')
     whole = lambda: Column(no_wrap=True)
-    return [TextColumn('{task.description}'), BarColumn(16, table_column=whole()),
+    return [TextColumn('{task.description}'), BarColumn(16, table_column=Column()),
             TextColumn('{task.percentage:>3.0f} %'), TimeElapsedColumn(table_column=whole()), TextColumn('left'),
-            TimeRemainingColumn(table_column=whole()), Note(table_column=Column())]
+            TimeRemainingColumn(table_column=whole()), Note(table_column=whole())]
 
 # %% ../../nbs/library/93_progress.ipynb #4ae8412e
 class ProgressBars:
