@@ -234,10 +234,10 @@ def _arms_folders(runs, out):
 def _train_arms(preset, seeds, data, models, size, epochs, runs, out, settings, **kwargs):
     "Train the arms; the folder of their records, and the folder for their figures"
     from inception_repro.results.rates import shorter
-    from inception_repro.training.recipe import preset as make
     from inception_repro.results.shortcut import run_shortcut
+    from inception_repro.training.recipe import PRINTED, preset as make
     changes, source = data_source(data, preset)
-    arm = dict.fromkeys(('scale', 'shortcut', 'addition', 'projection_norm'), 'the arms of the experiment differ in it')
+    arm = dict.fromkeys(PRINTED, 'the arms of the experiment differ in it')
     changes |= recipe_changes(settings, arm | dict(px='use --size'), px=size, epochs=epochs)
     base = shorter(preset, **dict(epochs=make(preset).epochs) | changes)
     _say_own(preset, base)

@@ -110,8 +110,9 @@ def init_weights(m, # Any module; used as `net.apply(init_weights)`
 def init_glorot(m, # Any module; used as `net.apply(init_glorot)`
                ):
     "Glorot and Bengio's uniform for convolutions, as in the released Inception-ResNet-v2; else as `init_weights`"
-    init_weights(m)
-    if isinstance(m, nn.Conv2d): nn.init.xavier_uniform_(m.weight)
+    if not isinstance(m, nn.Conv2d): return init_weights(m)
+    nn.init.xavier_uniform_(m.weight)
+    if m.bias is not None: nn.init.zeros_(m.bias)
 
 # %% ../../nbs/library/03_build.ipynb #21e20acd
 class _Frozen:

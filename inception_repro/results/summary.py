@@ -20,6 +20,7 @@ from .plotting import (
 from .speedup import ratio_text, speedup
 from ..support.files import atomic_write
 from ..support.tables import markdown_table
+from ..training.recipe import PRINTED
 
 # %% auto #0
 __all__ = ['near_cost', 'network_row', 'ordered_networks', 'Summary', 'summary', 'write_summary']
@@ -31,8 +32,7 @@ def network_row(model, # Recorded name of a network
     "Errors, cost and time of one network"
     width, px, classes = recipe_value(runs, 'width'), recipe_value(runs, 'px', 'size'), class_count(runs)
     known = width and px and classes
-    fields = 'scale', 'shortcut', 'addition', 'projection_norm'
-    changes = {k: v for k in fields if (v := recipe_value(runs, k)) is not None}
+    changes = {k: v for k in PRINTED if (v := recipe_value(runs, k)) is not None}
     net = configure(model.split('+')[0], num_classes=classes, width=width, **changes) if known else None
     return dict(
         network=network_label(model), parameters=params(net, (px, px, 3)) if known else None,

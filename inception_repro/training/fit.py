@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re, warnings
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from errno import ENOSPC
 from pathlib import Path
 
@@ -22,19 +21,15 @@ from .callbacks import (
 from .checkpoint import Checkpoints, locked, restore, seeded
 from .learner import learner, load_data
 from .recipe import Recipe, evaluation_steps, run_name
-from .records import Record, environment, read_run, run_path
+from .records import Record, as_json, environment, read_run, run_path
 
 # %% auto #0
 __all__ = ['run_loop', 'find_device', 'forget', 'fit']
 
 # %% ../../nbs/library/19_fit.ipynb #b04a2441
-def _plain(recipe):
-    "A recipe as a record's `.json` contains it"
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
-
 def _check_recipe(run, recipe, data=None):
     "The run; raises `ValueError` unless it has this recipe and these data"
-    old, new = {**_plain(Recipe()), **run.meta['recipe']}, _plain(recipe)
+    old, new = {**as_json(Recipe()), **run.meta['recipe']}, as_json(recipe)
     if data: old, new = {**old, 'dataset_hash': run.meta['dataset_hash']}, {**new, 'dataset_hash': data.hash}
     if changed := [f'{k}: {old.get(k)!r} -> {new.get(k)!r}' for k in {**old, **new} if old.get(k) != new.get(k)]:
         raise ValueError(message(

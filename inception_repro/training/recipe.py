@@ -16,8 +16,8 @@ from ..support.suggest import unknown
 _all_ = ['replace']
 
 # %% auto #0
-__all__ = ['EPOCHS', 'PRESETS', 'Recipe', 'network_of', 'arm', 'run_name', 'paper_epochs', 'preset', 'evaluation_steps',
-           'replace']
+__all__ = ['PRINTED', 'EPOCHS', 'PRESETS', 'Recipe', 'network_of', 'arm', 'run_name', 'paper_epochs', 'preset',
+           'evaluation_steps', 'replace']
 
 # %% ../../nbs/2_training/00_recipe.ipynb #6da35073
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ def network_of(recipe, # `Recipe`
     return configure(r.model, num_classes, width=r.width, scale=r.scale, drop_rate=r.dropout, aux=aux,
                      shortcut=r.shortcut, addition=r.addition, projection_norm=r.projection_norm)
 
-_PRINTED = dict(scale=None, shortcut=None, addition=True, projection_norm=False) # a network without changes
+PRINTED = dict(scale=None, shortcut=None, addition=True, projection_norm=False) # a network without changes
 
 def arm(recipe, # `Recipe`, or a record's dict of one
        ) -> str: # 'no_blocks', 'shortcut0.2', 'no_addition', 'scale0.1', …; empty as printed
     "What the experiment changed in the network, as part of a file name"
     get = recipe.get if isinstance(recipe, dict) else lambda k, d: getattr(recipe, k)
-    v = {k: get(k, d) for k, d in _PRINTED.items()}
+    v = {k: get(k, d) for k, d in PRINTED.items()}
     text = lambda o: '_'.join(f'{s:g}' for s in (o if isinstance(o, (list, tuple)) else [o]))
     marks = ['no_blocks' if v[k] == 0 else k + text(v[k]) for k in ('scale', 'shortcut') if v[k] is not None]
     return '+'.join(marks + ['no_addition'] * (not v['addition']) + ['projection_norm'] * v['projection_norm'])

@@ -14,7 +14,7 @@ import numpy as np
 from fastcore.basics import patch
 from ..support.files import atomic_write
 from ..support.messages import message
-from .recipe import EPOCHS
+from .recipe import EPOCHS, PRINTED
 
 # %% auto #0
 __all__ = ['COLUMNS', 'FREE', 'run_path', 'processor', 'environment', 'Record', 'as_json', 'first_difference', 'Run', 'read_run',
@@ -252,7 +252,7 @@ def resume(cls: Record, path, # The record's table
     return rec
 
 # %% ../../nbs/library/16_records.ipynb #b05169d9
-FREE = 'model', 'seed', 'scale', 'shortcut', 'addition', 'projection_norm' # may differ between the runs of a folder
+FREE = 'model', 'seed', *PRINTED # may differ between the runs of a folder
 
 def free_fields(runs, # `Run`s
                ) -> tuple: # Names; also of `epochs`, if each network has the paper's number of them
