@@ -235,7 +235,9 @@ def test_command_names_what_the_record_has(tmp_path):
     write(tmp_path / 'figures/runs', PURE, 1, epochs=12)
     records = Records(tmp_path / 'figures')
     assert command(records, Path('runs/fractals')) == (
-        'inception-repro reproduce --preset demo --seeds 1 --runs figures/runs --out figures/fractals')
+        'inception-repro reproduce --preset demo --no-controls --seeds 1 --runs figures/runs --out figures/fractals')
+    write(tmp_path / 'figures/runs', no_blocks(RESIDUAL), 1, epochs=12, scale=0.)
+    assert '--no-controls' not in command(Records(tmp_path / 'figures'), Path('runs/fractals'))
 
 
 def test_commands_are_spelt_right(tmp_path, page):

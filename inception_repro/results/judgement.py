@@ -161,20 +161,15 @@ def _study_command(records, folder, name, own, seeds):
 
 # %% ../../nbs/library/36_judgement.ipynb #cb44e846
 def command(records, folder):
-    "The commands for a folder of training runs, and for Figures 21 to 26 from it"
+    "The command for a folder of training runs, and for Figures 21 to 26 from it"
     runs, (study, dataset) = records.runs(folder), (records.name(Path(folder).parent), Path(folder).name)
     name, own = _settings(runs[0].meta['recipe'])
     out, seeds = records.name(picture(folder, 21).parent), len({r.meta['seed'] for r in runs})
     if 'shortcut' in Path(folder).parts: return _study_command(records, folder, name, own, seeds)
     args = f"--preset {name}{_DATA.get(dataset, ' --data tiny-imagenet-200')}"
     args += ''.join(f' --set {k}={v}' for k, v in own.items())
-    lines = [f'inception-repro reproduce {args} --seeds {seeds} --runs {study} --out {out}']
-    controls = sorted({r.meta['model'].split('+')[0] for r in runs if '+' in r.meta['model']})
-    for m in controls:
-        arm = 'scale=0' if 'resnet' in m else 'shortcut=0.2'
-        train = f'inception-repro train {m} {args} --set {arm} --seed 0 --out {study}'
-        lines.append(f'{train} # a control; repeat for each seed')
-    return '\n'.join(lines)
+    if not any('+' in r.meta['model'] for r in runs): args += ' --no-controls' # which `reproduce` trains otherwise
+    return f'inception-repro reproduce {args} --seeds {seeds} --runs {study} --out {out}'
 
 # %% ../../nbs/library/36_judgement.ipynb #90a1a854
 _TINY = 'inception-repro reproduce --preset tiny40 --data tiny-imagenet-200 --seeds 2'
