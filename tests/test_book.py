@@ -194,6 +194,26 @@ def test_links_exist(path):
     check('links exist', {name(path): ', '.join(lost)} if lost else {})
 
 
+def anchors(path):
+    "Fragments of a notebook's headings, as Jupyter makes them"
+    heads = (h for text in prose(path) for h in re.findall(r'^#+ +(.+?) *$', text, flags=re.M))
+    return {re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', h).replace('`', '').replace(' ', '-') for h in heads}
+
+
+@pytest.mark.parametrize('path', PAGES, ids=name)
+def test_anchors_exist(path):
+    texts = prose(path) + outputs(path) if path.suffix == '.ipynb' else [path.read_text(encoding='utf-8')]
+    found = [o for text in texts for o in re.findall(r'\]\(([^)\s:]*(?:\.ipynb)?)#([^)\s]+)\)', text)]
+    found = [(path.parent / page if page else path, unquote(anchor)) for page, anchor in found]
+    lost = [f'{p.name}#{a}' for p, a in found if p.suffix == '.ipynb' and a not in anchors(p.resolve())]
+    check('anchors exist', {name(path): ', '.join(lost)} if lost else {})
+
+
+def test_the_glossary_has_each_term_once():
+    terms = [o[1] for text in prose(nbs / 'glossary.ipynb') if (o := re.match(r'### (.+)', text))]
+    assert len(terms) > 50 and len({o.lower() for o in terms}) == len(terms)
+
+
 def test_the_start_page_lists_all_notebooks():
     "If not, run nbs/lessons/00_start.ipynb again"
     start = nbs / 'lessons/00_start.ipynb'
