@@ -20,10 +20,12 @@ def absolute(text, url=f"{cfg['git_url']}/raw/{cfg['branch']}/", page=f"{cfg['gi
 
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'],
-    long_description=absolute((root / 'README.md').read_text(encoding='utf-8')), long_description_content_type='text/markdown',
+    long_description=absolute((root / 'README.md').read_text(encoding='utf-8')),
+    long_description_content_type='text/markdown',
     author=cfg['author'], author_email=cfg['author_email'], license=licenses[cfg['license']], url=cfg['git_url'],
     keywords=cfg['keywords'].split(), python_requires='>=' + cfg['min_python'],
-    packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']), include_package_data=True, zip_safe=False,
+    packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']),
+    include_package_data=True, zip_safe=False,
     install_requires=cfg['requirements'].split(),
     extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'test', 'bench')},
     classifiers=[f"Development Status :: {statuses[int(cfg['status'])]}",

@@ -171,15 +171,21 @@ def test_private_names_stay_in_their_module():
     check('private names', found)
 
 
-def test_modules_are_short():
-    lines = {name(p): p.read_text(encoding='utf-8').count('\n') for p in modules().values()}
+def scripts():
+    "Python files that no notebook exports"
+    return [root / 'setup.py', *(p for folder in ('tests', 'benchmarks', 'nbs') for p in (root / folder).rglob('*.py'))]
+
+
+def test_files_are_short():
+    "All of Python but `_modidx.py`, the index that nbdev writes"
+    files = [*(p for p in lib.rglob('*.py') if p.stem != '_modidx'), *scripts()]
+    lines = {name(p): p.read_text(encoding='utf-8').count('\n') for p in files}
     check(f'at most {LINES} lines', {f: f'{n} lines' for f, n in lines.items() if n > LINES})
 
 
 def test_lines_are_short():
     texts = {p: code(p) for p in notebooks()}  # with all of the package, but what nbdev writes into modules itself
-    for p in (o for folder in ('tests', 'benchmarks', 'nbs') for o in (root / folder).rglob('*.py')):
-        texts[p] = [p.read_text(encoding='utf-8')]
+    for p in scripts(): texts[p] = [p.read_text(encoding='utf-8')]
     long = {name(p): [o for text in ts for o in text.splitlines() if len(o) > WIDTH] for p, ts in texts.items()}
     check(f'at most {WIDTH} characters', {f: f'{len(o)} lines, such as {o[0][:60]!r}' for f, o in long.items() if o})
 

@@ -1,0 +1,53 @@
+"The time that `plan` predicts from a short timing. Not in a notebook: the timing is replaced."
+import json
+
+import pytest
+import torch
+
+
+def test_plan_tells_each_as_it_comes(tmp_path, monkeypatch, capsys):
+    "On the preset's own batch; what was told stays, should the next one fail"
+    from inception_repro import cli
+    from inception_repro.training import learner
+    seen = []
+    def step(recipe, *rest):
+        if seen: raise RuntimeError('out of memory')
+        seen.append(recipe.bs)
+        return dict(forward=2.)
+    monkeypatch.setattr(learner, 'profile_step', step)
+    with pytest.raises(RuntimeError):
+        cli.plan('demo', 'cpu', models='inception_v3,inception_resnet_v2.b10_20_10', record=tmp_path/'a.json')
+    out = capsys.readouterr().out
+    assert seen == [32] and len(out.splitlines()) == 2 and out.splitlines()[1].split()[5:7] == ['32', '16']
+    assert not (tmp_path/'a.json').exists()
+    seen.clear()
+    cli.plan('demo', 'cpu', models='inception_resnet_v1', record=tmp_path/'a.json')
+    kept = json.loads((tmp_path/'a.json').read_text())
+    assert [kept['preset'], kept['rows'][0]['model'], kept['rows'][0]['images_per_second']] == [
+        'demo', 'inception_resnet_v1', 16]
+    assert kept['environment']['torch'] == torch.__version__
+    with pytest.raises(ValueError, match='steps is 0; use a whole number of at least 1'):
+        cli.plan('demo', 'cpu', steps=0)
+    with pytest.raises(ValueError, match="unknown model 'inception_v5'"): cli.plan('demo', 'cpu', models='inception_v5')
+
+
+@pytest.mark.parametrize('device, how', [('cpu', ', not compiled,'), ('cuda', ', compiled,')])
+def test_plan_compiles_on_a_gpu_only(device, how, monkeypatch, capsys):
+    import torch
+    from inception_repro import cli
+    from inception_repro.training import fit as train, learner
+    asked = []
+    monkeypatch.setattr(train, 'find_device', torch.device) # there need not be one
+    monkeypatch.setattr(learner, 'profile_step', lambda r, *_: asked.append(r.compile) or dict(forward=1.))
+    for preset in 'paper', 'tiny':
+        cli.plan(preset, device, bs=2)
+        assert how in capsys.readouterr().out
+    assert asked == [device == 'cuda'] * 8
+
+
+def test_plan_of_the_paper_on_a_cpu_does_not_compile(monkeypatch):
+    import torch
+    from inception_repro.results.plan import plan
+    monkeypatch.delattr(torch.nn.Module, 'compile')
+    row, = plan('paper', 'cpu', bs=2, steps=1, models=['inception_resnet_v1'], width=1/16, px=75, stored=75)
+    assert row['images_per_second'] > 0
