@@ -5,20 +5,24 @@
 # %% ../../nbs/library/10_folders.ipynb #c056a13d
 from __future__ import annotations
 
-import csv, os
+import os, warnings
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from .labels import read_labels
+from ..support.text import printable
+
 # %% auto #0
-__all__ = ['Listing', 'list_names', 'images_by_class', 'read_labels', 'labelled_images', 'existing_folder', 'list_images']
+__all__ = ['SYSTEM', 'OTHER', 'Listing', 'list_names', 'only_images', 'sort_classes', 'images_by_class', 'is_flat',
+           'labelled_images', 'existing_folder', 'list_images']
 
 # %% ../../nbs/library/10_folders.ipynb #3531e2c9
 @dataclass(frozen=True)
 class Listing:
     "Files and labels of a folder of images"
     root: Path
-    classes: tuple  # Names, sorted; for ImageNet the WordNet identifiers
+    classes: tuple  # Names, in the order of `sort_classes`; for ImageNet the WordNet identifiers
     train: tuple  # (path relative to root, label) of every training image
     valid: tuple  # The same for validation
 
@@ -27,12 +31,38 @@ class Listing:
         h = sha256(repr(self.classes).encode())
         for p, y in self.train + self.valid:
             s = os.stat(self.root / p)
-            h.update(f'{p}|{y}|{s.st_size}|{s.st_mtime_ns * mtime}\n'.encode())
+            h.update(os.fsencode(f'{p}|{y}|{s.st_size}|{s.st_mtime_ns * mtime}\n')) # not every name is valid UTF-8
         return h.hexdigest()
 
+# %% ../../nbs/library/10_folders.ipynb #7bf4bb55
+SYSTEM = frozenset(( # files and folders of Windows, macOS and network storage, in lower case
+    'thumbs.db', 'ehthumbs.db', 'ehthumbs_vista.db', 'desktop.ini', 'picasa.ini', 'icon\r', '@eadir', '#recycle',
+    '__macosx', '$recycle.bin', 'system volume information', 'lost+found'))
+OTHER = frozenset( # endings of files that are no images
+    '.txt .csv .tsv .json .jsonl .xml .yaml .yml .md .rst .htm .html .pdf .doc .docx .xls .xlsx .ini .db .log .lnk '
+    '.url .aae .xmp .py .ipynb .sh .mat .npy .npz .pt .pth .zip .tar .gz .tgz .7z .rar .mp4 .mov .avi .mp3 .wav'.split())
+
 def list_names(folder, kind):
-    "Sorted names of the folders ('dir') or files ('file') in a folder, without hidden ones"
-    return sorted(o.name for o in os.scandir(folder) if not o.name.startswith('.') and getattr(o, f'is_{kind}')())
+    "Sorted names of the folders ('dir') or files ('file') in a folder, without hidden ones and those of the system"
+    return sorted(o.name for o in os.scandir(folder) if not o.name.startswith('.') and o.name.lower() not in SYSTEM
+                  and getattr(o, f'is_{kind}')())
+
+def only_images(root, # Folder of the dataset
+                paths, # Of files, relative to `root`
+               ) -> list: # The same without `OTHER`. A warning names those that are left out
+    "The files that are images by their names"
+    if left := [p for p in paths if os.path.splitext(p)[1].lower() in OTHER]:
+        first = ', '.join([*map(printable, left[:3]), *['...'] * (len(left) > 3)])
+        files = f"{len(left)} file{'s' * (len(left) > 1)}"
+        warnings.warn(f'{files} in {printable(root)} left out, no image by name: {first}', stacklevel=3)
+    return [p for p in paths if os.path.splitext(p)[1].lower() not in OTHER]
+
+# %% ../../nbs/library/10_folders.ipynb #22396a08
+def sort_classes(names) -> list:
+    "Class names as text; if all of them are whole numbers, by value"
+    names = list(names)
+    numbers = all(n.isascii() and n.isdigit() for n in names)
+    return sorted(names, key=lambda n: (int(n), n) if numbers else n)
 
 # %% ../../nbs/library/10_folders.ipynb #ca3b838a
 def images_by_class(root, side):
@@ -41,63 +71,34 @@ def images_by_class(root, side):
     for c in list_names(root / side, 'dir'):
         sub = f'{side}/{c}/images' if (root / side / c / 'images').is_dir() else f'{side}/{c}'
         found[c] = [f'{sub}/{f}' for f in list_names(root / sub, 'file')]
-    return found
-
-def _near(root, *names):
-    "The folder that has all these files: next to the images, in a development kit, or above"
-    places = [root, root / 'data', *(p / 'ILSVRC2012_devkit_t12/data' for p in (root, root.parent)), *root.parents[:3]]
-    return next((p for p in places if all((p / n).exists() for n in names)), None)
-
-# %% ../../nbs/library/10_folders.ipynb #1c9db59e
-def _devkit(folder):
-    "{file name: class} from the ground truth of the development kit"
-    from scipy.io import loadmat
-    synsets = loadmat(folder / 'meta.mat', squeeze_me=True)['synsets']
-    fields = zip(*(synsets[o] for o in ('ILSVRC2012_ID', 'WNID', 'num_children')))
-    wnid = {int(i): str(w) for i, w, children in fields if not children}
-    ids = (folder / 'ILSVRC2012_validation_ground_truth.txt').read_text().split()
-    return {f'ILSVRC2012_val_{i:08d}.JPEG': wnid[int(o)] for i, o in enumerate(ids, 1)}
-
-def _annotations(file):
-    "{file name: class} from Tiny ImageNet's file"
-    found = {}
-    for i, line in enumerate(file.read_text(errors='replace').splitlines(), 1):
-        name, tab, rest = line.partition('\t')
-        if line.strip() and not tab:
-            raise ValueError(f'{file}, line {i}: {line[:40]!r} is not "file name, tab, class"; restore the file')
-        if tab: found[name] = rest.split('\t')[0].strip()
-    return found
-
-def read_labels(root, side):
-    "{file name: class} of a validation folder without class folders"
-    if (file := root / side / 'val_annotations.txt').exists(): return _annotations(file)
-    if p := _near(root, 'ILSVRC2012_validation_ground_truth.txt', 'meta.mat'): return _devkit(p)
-    if p := _near(root, 'LOC_val_solution.csv'):
-        with open(p / 'LOC_val_solution.csv', newline='') as f:
-            return {o['ImageId'] + '.JPEG': o['PredictionString'].split()[0] for o in csv.DictReader(f)}
-    kit = 'ILSVRC2012_validation_ground_truth.txt and meta.mat'
-    raise ValueError(f'{root / side} has no class folders and no file with labels; put {file.name} there '
-                     f'(Tiny ImageNet), or the development kit ({kit}) or LOC_val_solution.csv into {root}')
+    images = set(only_images(root, [p for paths in found.values() for p in paths]))
+    return {c: [p for p in paths if p in images] for c, paths in found.items()}
 
 # %% ../../nbs/library/10_folders.ipynb #babedf23
+def is_flat(root, side): # `val` or `valid`
+    "Whether a validation folder has no class folders, so that a file has the labels"
+    return set(list_names(root / side, 'dir')) <= {'images'}
+
 def labelled_images(root, side):
     "{class: paths relative to root} of a validation folder without class folders"
     labels = read_labels(root, side)
     sub = f'{side}/images' if (root / side / 'images').is_dir() else side
     found = {}
-    for f in list_names(root / sub, 'file'):
-        if f == 'val_annotations.txt': continue
-        if f not in labels: raise ValueError(f'{root / sub / f} has no label; the labels are of {len(labels)} files')
-        found.setdefault(labels[f], []).append(f'{sub}/{f}')
+    files = [f'{sub}/{f}' for f in list_names(root / sub, 'file') if f != 'val_annotations.txt']
+    for p in only_images(root, files):
+        if (f := p.split('/')[-1]) not in labels:
+            raise ValueError(f'{printable(root / p)} has no label; the labels are of {len(labels)} files')
+        found.setdefault(labels[f], []).append(p)
     return found
 
 def _check(root, train, valid, side):
     "Raise `ValueError` if training and validation differ in their classes, or a class has no image"
     for a, b, x, y in ('train', side, train, valid), (side, 'train', valid, train):
-        if lost := sorted(x.keys() - y.keys()):
-            raise ValueError(f'{len(lost)} classes of {root / a} are not in {root / b}: {", ".join(lost[:3])}')
-        if empty := sorted(c for c in x if not x[c]):
-            raise ValueError(f'{len(empty)} classes of {root / a} have no image: {", ".join(empty[:3])}')
+        first = lambda names: ', '.join(map(printable, sort_classes(names)[:3]))
+        if lost := x.keys() - y.keys():
+            raise ValueError(f'{len(lost)} classes of {root / a} are not in {root / b}: {first(lost)}')
+        if empty := [c for c in x if not x[c]]:
+            raise ValueError(f'{len(empty)} classes of {root / a} have no image: {first(empty)}')
 
 # %% ../../nbs/library/10_folders.ipynb #0192ecea
 def existing_folder(root): # A folder
@@ -118,11 +119,10 @@ def list_images(root, # Folder with `train` and `val` (or `valid`)
         has = ', '.join(list_names(root, 'dir')) or 'none'
         raise ValueError(f'{root} needs the folders train/<class>/ and val/; it has {has}')
     train = images_by_class(root, 'train')
-    valid = images_by_class(root, side)
-    if set(valid) <= {'images'}: valid = labelled_images(root, side)
+    valid = (labelled_images if is_flat(root, side) else images_by_class)(root, side)
     if not train: raise ValueError(f'{root / "train"} has no class folders')
     _check(root, train, valid, side)
     if classes and classes > len(train): raise ValueError(f'{root} has {len(train)} classes, not {classes}')
-    names = tuple(sorted(train))[:classes]
+    names = tuple(sort_classes(train))[:classes]
     pairs = lambda found, n: tuple((p, i) for i, c in enumerate(names) for p in found[c][:n])
     return Listing(root, names, pairs(train, per_class), pairs(valid, valid_per_class))

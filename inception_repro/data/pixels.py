@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from ..support.text import printable
+
 # %% auto #0
 __all__ = ['to_rgb', 'decode', 'read', 'report', 'digest', 'cached']
 
@@ -56,8 +58,8 @@ def report(bad, # (path, reason) of every image that is bad
           ):
     "Warn of bad images in one message, with the first names"
     if not bad: return
-    first = '; '.join([f'{p}: {why}' for p, why in bad[:3]] + ['...'] * (len(bad) > 3))
-    warnings.warn(f'{len(bad)} of {total} images in {root} are bad: {first}', stacklevel=3)
+    first = '; '.join([f'{printable(p)}: {printable(why)}' for p, why in bad[:3]] + ['...'] * (len(bad) > 3))
+    warnings.warn(f'{len(bad)} of {total} images in {printable(root)} are bad: {first}', stacklevel=3)
 
 # %% ../../nbs/library/11_pixels.ipynb #d3585980
 def digest(*arrays): # Tensors or arrays, of any memory format

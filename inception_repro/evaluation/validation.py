@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ..data.folders import images_by_class, labelled_images, read_labels, list_names
+from ..data.folders import images_by_class, is_flat, labelled_images, list_names, sort_classes
 from ..data.fractals import fractals
+from ..data.labels import read_class_names, read_labels
 from ..data.load import dataset_root
 from ..data.pixels import to_rgb, digest
+from ..support.text import file_text, printable
 
 # %% auto #0
 __all__ = ['Images', 'valid_images', 'find_blacklist', 'blacklisted']
@@ -49,19 +51,17 @@ class Images:
         except Exception as e: return None, f'unreadable ({e})' # Pillow's decoders raise many kinds of errors
 
 # %% ../../nbs/library/21_validation.ipynb #d3a2ef49
-def _class_names(classes, known):
-    "Class names in the order of the network's outputs"
+def _class_names(classes, known, found):
+    "Class names in the order of the network's outputs; `found` are those that have images"
     if classes is None or isinstance(classes, int):
         if classes and classes > len(known): raise ValueError(f'there are {len(known)} classes, not {classes}')
         return tuple(known)[:classes]
     if isinstance(classes, (str, Path)):
         if not Path(classes).is_file(): raise ValueError(f'no file {classes}; give one with a class per line')
-        classes = [o.split()[0] for o in _text(classes).splitlines() if o.strip()]
+        classes = read_class_names(classes, found)
     if twice := [c for c, n in Counter(classes).items() if n > 1]:
         raise ValueError(f'{twice[0]!r} names two classes; give every class its own name, such as a WordNet identifier')
     return tuple(classes)
-
-def _text(path): return Path(path).read_text(encoding='utf-8-sig', errors='replace')
 
 def _find(source):
     "The root of a folder, its validation images by class, and its class names"
@@ -69,10 +69,11 @@ def _find(source):
     if not root.is_dir(): raise ValueError(f'no folder {root}; give one with val/, or the validation images themselves')
     side = next((s for s in ('val', 'valid') if (root / s).is_dir()), None)
     if side is None: root, side = root.parent, root.name
-    found, known = images_by_class(root, side), []
-    if set(found) <= {'images'}: found, known = labelled_images(root, side), read_labels(root, side).values()
+    flat = is_flat(root, side)
+    found, known = (labelled_images if flat else images_by_class)(root, side), ()
+    if flat: known = read_labels(root, side).values()
     if side != 'train' and (root / 'train').is_dir(): known = list_names(root / 'train', 'dir')
-    return root, found, sorted(set(known) or found)
+    return root, found, sort_classes(set(known) or found)
 
 # %% ../../nbs/library/21_validation.ipynb #419bd0f0
 def valid_images(source='fractals', # A folder with `val`, or of validation images; or any source of `load`
@@ -88,10 +89,10 @@ def valid_images(source='fractals', # A folder with `val`, or of validation imag
         names = tuple(f'fractal {i}' for i in range(classes or 20))
         return Images(source, names, tuple(f'{i:05}' for i in range(len(y))), tuple(y.tolist()), digest(x, y), pixels=x)
     root, found, known = _find(source)
-    names = _class_names(classes, known)
+    names = _class_names(classes, known, [c for c in found if found[c]])
     if not isinstance(classes, int) and (lost := sorted(c for c in found if found[c] and c not in names)):
         raise ValueError(f'{root} has images of {len(lost)} classes that are not among the {len(names)} known: '
-                         f'{", ".join(lost[:3])}')
+                         f'{", ".join(map(printable, lost[:3]))}')
     pairs = [(p, i) for i, c in enumerate(names) for p in sorted(found.get(c, ()))[:per_class]]
     if not pairs: raise ValueError(f'no validation image in {root}; give a folder with val/, or of validation images')
     sizes = [os.stat(root / p).st_size for p, _ in pairs]
@@ -113,7 +114,7 @@ def blacklisted(names, # Of images, such as ILSVRC2012_val_00000001.JPEG
                ) -> np.ndarray: # Bool, one per name. Raises `ValueError` if the list is of other images
     "Which images are on the blacklist"
     if not Path(path).is_file(): raise ValueError(f'no blacklist at {path}; it is in the data of a development kit')
-    lines = _text(path).split()
+    lines = file_text(path).split()
     if bad := [o for o in lines or [''] if not o.isdecimal()]:
         raise ValueError(f'{path} is not a blacklist: {bad[0][:20]!r} is not the number of an image; '
                          'give the file of a development kit')
