@@ -13,7 +13,7 @@ def corrupt(p): p.write_bytes(p.read_bytes()[:40] + b'\xff' * 60 + p.read_bytes(
 
 
 @pytest.mark.parametrize('name, make, why', [
-    ('text.txt', lambda p: p.write_text('hello'), 'not an image'),
+    ('text', lambda p: p.write_text('hello'), 'not an image'),
     ('empty.png', lambda p: p.write_bytes(b''), 'not an image'),
     ('short.png', lambda p: truncate(image(p)), 'unreadable'),
     ('short.jpg', lambda p: truncate(image(p, (64, 64))), 'unreadable'),
