@@ -214,12 +214,14 @@ def _column(node, size, words, depth, wrap=False, joint=True, note='', more=()):
 
 # %% ../../nbs/library/02_draw.ipynb #2aa18428
 class Picture(Figure):
-    "A matplotlib figure that a notebook shows by itself"
+    "A matplotlib figure that a notebook shows by itself, with `alt` as its alt text"
+    alt = ''
     def _ipython_display_(self):  # not `_repr_png_`: pyplot, once imported, would replace it
         from IPython.display import display
         width, height = (round(96 * n) for n in self.get_size_inches())  # pixels of a web page
         data = {'image/png': b64encode(_bytes(self, 'png')).decode(), 'text/plain': repr(self)}
-        display(data, metadata={'image/png': dict(width=width, height=height)}, raw=True)
+        size = dict(width=width, height=height, **({'alt': self.alt} if self.alt else {}))
+        display(data, metadata={'image/png': size}, raw=True)
 
 # %% ../../nbs/library/02_draw.ipynb #1f6a8749
 def _bytes(fig, kind):

@@ -21,8 +21,8 @@ from .plotting import (
 from ..support.tables import markdown_table
 
 # %% auto #0
-__all__ = ['figures', 'Plot', 'is_imagenet', 'caption', 'drawn_runs', 'figure_caption', 'plot_errors', 'evaluations_ahead',
-           'last_quarter', 'figure_table', 'lead_text', 'control_text', 'draw_figures']
+__all__ = ['figures', 'Plot', 'is_imagenet', 'caption', 'drawn_runs', 'figure_caption', 'curves_alt', 'plot_errors',
+           'evaluations_ahead', 'last_quarter', 'figure_table', 'lead_text', 'control_text', 'draw_figures']
 
 # %% ../../nbs/library/28_curves.ipynb #d050958e
 @dataclass(frozen=True)
@@ -159,6 +159,19 @@ def _draw(found, plot, text, start, log):
     draw_legend(ax)
     return fig
 
+# %% ../../nbs/library/28_curves.ipynb #a17c0de5
+def curves_alt(runs, # `Run`s, or the folder of their records
+               figure=21, # Number of the figure, or a `Plot`
+               start=0, # First epoch drawn
+              ) -> str: # One sentence, computed from the records
+    "What the curves show, for readers who cannot see them"
+    found, metric = drawn_runs(runs, figure), _lookup(figure)[1].metric
+    bands = {m: seed_band(rs, metric, start) for m, rs in found.items()}
+    ends = [f'{network_label(m)} from {mid[0]:.3g} to {mid[-1]:.3g} %' for m, (_, _, mid, _) in bands.items()]
+    x, chance = next(iter(bands.values()))[0], chance_error(sum(found.values(), []), metric)
+    level = f' Chance level: {chance:g} %.' if chance else ''
+    return f"{metric_label(metric).capitalize()} error from epoch {x[0]:g} to {x[-1]:g}: {'; '.join(ends)}.{level}"
+
 # %% ../../nbs/library/28_curves.ipynb #71e774a1
 def plot_errors(runs, # `Run`s, or the folder of their records; networks that are not in the figure are left out
                 figure=21, # Number of the figure, or a `Plot` of your own
@@ -172,6 +185,7 @@ def plot_errors(runs, # `Run`s, or the folder of their records; networks that ar
         raise ValueError(f"cannot write {str(to)!r}; end its name in one of {', '.join(kinds)}")
     found, text = drawn_runs(runs, figure), figure_caption(runs, figure)
     with style.context('default'): fig = _draw(found, _lookup(figure)[1], text, start, log)
+    fig.alt = curves_alt(runs, figure, start)
     if to: write_picture(fig, Path(to))
     return fig
 
