@@ -14,11 +14,11 @@ import numpy as np
 from matplotlib import style
 
 from ..architecture.draw import Picture, write_picture
-from .predictions import Predictions, check_aligned, errors, ranks
+from .predictions import Predictions, check_aligned, ensemble, errors, ranks
 
 # %% auto #0
 __all__ = ['top_losses', 'predicted_classes', 'confusions', 'class_errors', 'Calibration', 'calibration', 'disagreements',
-           'plot_failures', 'show_images']
+           'by_agreement', 'plot_failures', 'show_images']
 
 # %% ../../nbs/library/26_failures.ipynb #f1d26cdb
 def top_losses(pred, # `Predictions`
@@ -80,14 +80,21 @@ def disagreements(a, b, # `Predictions` of the same images
     order = np.argsort(-abs(own[0] - own[1]), kind='stable')
     return counts, [int(i) for i in order if x[i] != y[i]]
 
+def by_agreement(*preds, # `Predictions` of the same images
+                ) -> list: # Of (members that are correct, images, those on which the ensemble is correct)
+    "How often an ensemble is correct, by the number of its members that are"
+    right, both = sum((ranks(o) == 1).astype(int) for o in preds), ranks(ensemble(preds)) == 1
+    return [(k, int((right == k).sum()), int((both & (right == k)).sum())) for k in range(len(preds) + 1)]
+
 # %% ../../nbs/library/26_failures.ipynb #d65050e0
 _INK, _BLUE, _ORANGE = '#1c1c1c', '#0072B2', '#D55E00'
 
-def _bars(ax, names, values, title):
+def _bars(ax, names, values, title, xlabel):
     ax.barh(range(len(values)), values, color=_BLUE, height=.7)
     ax.set_yticks(range(len(values)), [n if len(n) < 34 else n[:32] + '…' for n in names])
     ax.invert_yaxis()
     ax.set_title(title, size=9, loc='left')
+    ax.set_xlabel(xlabel)
 
 def _reliability(ax, c):
     ax.plot([0, 1], [0, 1], color='#9a9a9a', lw=.8, ls='--', label='perfect calibration')
@@ -107,8 +114,9 @@ def plot_failures(pred, # `Predictions`
     with style.context(['default', {'font.size': 8, 'axes.spines.top': False, 'axes.spines.right': False}]):
         fig = Picture(figsize=(10, 3.1), facecolor='white', layout='constrained')
         left, middle, right = fig.subplots(1, 3)
-        _bars(left, [f'{y} → {o}' for y, o, _ in pairs], [n for *_, n in pairs], 'Correct → predicted class: images')
-        _bars(middle, [f'{c} ({n})' for c, n, _ in worst], [e for *_, e in worst], 'Worst classes (images): error, %')
+        _bars(left, [f'{y} → {o}' for y, o, _ in pairs], [n for *_, n in pairs], 'Correct → predicted class', 'number of images')
+        title = 'All classes, the worst first' if len(worst) == len(class_errors(pred)) else 'The worst classes'
+        _bars(middle, [f'{c} ({n})' for c, n, _ in worst], [e for *_, e in worst], f'{title} (images)', 'error, %')
         _reliability(right, calibration(pred))
         e = errors(pred)
         what = ', '.join(f'{k} {v}' for k, v in pred.meta.items() if k in ('data', 'crops'))

@@ -18,7 +18,8 @@ from ..support.messages import UserError
 from ..training.records import first_difference
 
 # %% auto #0
-__all__ = ['Predictions', 'Store', 'load_predictions', 'ranks', 'interval', 'Errors', 'errors', 'check_aligned', 'ensemble']
+__all__ = ['Predictions', 'Store', 'load_predictions', 'ranks', 'interval', 'Errors', 'errors', 'check_aligned', 'ensemble',
+           'paired_difference']
 
 # %% ../../nbs/library/22_predictions.ipynb #7192e855
 @dataclass(frozen=True, eq=False)
@@ -177,3 +178,15 @@ def ensemble(preds, # `Predictions` of the same images and classes
     meta = dict(members=[o.name for o in preds], weights=weights, **every)
     first, p = preds[0], (total / sum(weights)).astype(np.float32)
     return replace(first, name=name or ' + '.join(meta['members']), p=p, meta=meta, reasons=reasons)
+
+# %% ../../nbs/library/22_predictions.ipynb #5d1c0a02
+def paired_difference(a, b, # `Predictions` of the same images
+                      z=1.96, # Standard deviations; 1.96 for 95 %
+                     ) -> tuple: # Top-1 error of `b` minus that of `a`, lower and upper bound, percentage points
+    "The difference of two errors on the same images, with an interval"
+    check_aligned(a, b)
+    x, y, n = ranks(a) == 1, ranks(b) == 1, len(a)
+    only_a, only_b = int((x & ~y).sum()), int((~x & y).sum())
+    p, q = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2) # one more image of each kind
+    half = z * sqrt((p + q - (p - q)**2) / (n + 2))
+    return 100 * (only_a - only_b) / n, 100 * (p - q - half), 100 * (p - q + half)

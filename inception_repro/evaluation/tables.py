@@ -38,7 +38,7 @@ class Table:
 
 _FOUR = dict(zip(('Inception-v3 [15]', 'Inception-ResNet-v1', 'Inception-v4', 'Inception-ResNet-v2'),
                  ('inception_v3', 'inception_resnet_v1', 'inception_v4', 'inception_resnet_v2')))
-_152 = 'it is ResNet-152, He et al. have no network of 151 layers'
+_152 = 'it should be ResNet-152; He et al. describe no network with 151 layers'
 
 def _four(crops, *errors): return tuple(Row(k, crops, *e, (m,)) for (k, m), e in zip(_FOUR.items(), errors))
 
@@ -114,12 +114,12 @@ def _lines(number, results):
 def _notes(table, found, split):
     "Footnotes: errata, and how our images differ from the paper's"
     notes = [f'\\* {r.printed}: {r.erratum}.' for r in table.rows if r.erratum]
-    if found and split != table.split: notes.append('Ours are of all images, because none of them is on a blacklist.')
+    if found and split != table.split: notes.append('Our errors are of all images; the blacklist applies to ImageNet only.')
     released = sorted({m for r in found for m in r['models'] if m.endswith('.released')})
     notes += unread_note(found) + [f"{m} is its authors' code, not the paper's figure." for m in released]
     for data, images, classes in sorted({(r['data'], r['images'], r['classes']) for r in found}):
         if (images, classes) not in ((50_000, 1000), (48_238, 1000)):
-            notes.append(f'Ours are of {images:,} images of {classes:,} classes ({data}), not of all of ImageNet.')
+            notes.append(f'Our errors are of {images:,} images of {classes:,} classes ({data}), not of all of ImageNet.')
     return notes
 
 def compare(number, # Table 2, 3, 4 or 5
@@ -130,7 +130,7 @@ def compare(number, # Table 2, 3, 4 or 5
     table, found = tables[number], [r for r in results if belongs(number, r)]
     split = table.split if any(r['split'] == table.split for r in found) else 'all'
     found = [r for r in found if r['split'] == split]
-    head = ['network', 'crops', 'networks', 'paper top-1', 'top-5', 'ours top-1', 'top-5']
+    head = ['network', 'crops', 'networks', 'paper: top-1', 'paper: top-5', 'ours: top-1', 'ours: top-5']
     title = f'Table {number}. {table.caption}, {table.split} images; errors in percent.'
     lines = markdown_table(_lines(number, found), head, '<>>>>>>', pad=True)
     return '\n\n'.join([title, lines, *_notes(table, found, split)])
