@@ -45,7 +45,7 @@ class Batches:
                 ):
         self.dataset, self.vocab, self.bs, self.size, self.seed, self.hue = split, vocab, bs, size, seed, hue
         self.shuffle = self.drop_last = train
-        self.workers, self.device, self.bad = workers, torch.device('cpu'), []
+        self.workers, self.device, self.bad = workers, torch.device('cpu'), {}  # the bad files that were reported
         self.seek(0)
 
     c = property(lambda self: len(self.vocab))
@@ -92,31 +92,42 @@ def __iter__(self: Batches):
 # %% ../../nbs/library/12_batches.ipynb #fafd1b31
 class _Files(torch.utils.data.Dataset):
     "Crops of files, given `(index, row of random numbers or None)`"
-    def __init__(self, paths, size): self.paths, self.size = paths, size
-    def __getitem__(self, iu):
-        i, u = iu
+    def __init__(self, paths, size): self.paths, self.size, self.lost = paths, size, set()
+    def __getitem__(self, iu): # The crop or None, the index of its file, and (path, reason) of the files that are bad
+        (i, u), bad = iu, []
         box = lambda a: (central_box(1) if u is None else crop_box(torch.tensor([u]), torch.tensor([a])))[0].tolist()
-        x, _, why = read(self.paths[i], self.size, box)
-        return None if x is None else torch.tensor(x), why and (str(self.paths[i]), why)
+        for j in range(i, i + (1 if u is None else len(self.paths))):  # in training, the next file takes the place
+            j %= len(self.paths)
+            if j in self.lost: continue
+            x, _, why = read(self.paths[j], self.size, box)
+            if why: bad.append((str(self.paths[j]), why))
+            if x is not None: return torch.tensor(x), j, bad
+            self.lost.add(j)
+        return None, i, bad
 
 def _collate(items):
-    "Images, their positions in the batch, bad files"
-    keep = [i for i, (x, _) in enumerate(items) if x is not None]
-    return torch.stack([items[i][0] for i in keep]) if keep else None, keep, [why for _, why in items if why]
+    "Images or None, the indices of their files, bad files"
+    kept = [(x, i) for x, i, _ in items if x is not None]
+    x = torch.stack([x for x, _ in kept]) if kept else None
+    return x, [i for _, i in kept], [o for *_, bad in items for o in bad]
 
 @patch
 def _stream(self: Batches, epoch, start):
     todo = (list(zip(idx.tolist(), [None] * len(idx) if u is None else u.tolist()))
             for idx, u in self.drawn(epoch, start))
-    files = _Files(self.dataset.x, self.size)
+    files, found = _Files(self.dataset.x, self.size), False
     dl = DataLoader(files, batch_sampler=todo, num_workers=self.workers, collate_fn=_collate,
                     generator=generator('workers', self.seed, epoch))  # else it would use the run's own generator
-    for (x, keep, bad), (idx, u) in zip(dl, self.drawn(epoch, start)):
-        report([o for o in bad if o not in self.bad], 'a batch', len(idx))
-        self.bad += [o for o in bad if o not in self.bad]
-        if not keep: raise ValueError(f'no image of a batch of {len(idx)} can be read: {bad[0][0]}: {bad[0][1]}')
-        x, y = _send(x, self.device), _send(self.dataset.y[idx[keep]], self.device)
-        yield x / 127.5 - 1 if u is None else augment(x, _send(u[keep], self.device), self.size, None, self.hue), y
+    for (x, idx, bad), (_, u) in zip(dl, self.drawn(epoch, start)):
+        new = [o for o in dict.fromkeys(bad) if o not in self.bad]
+        report(new, f'the {"training" if self.shuffle else "validation"} split', self.n)
+        self.bad |= dict.fromkeys(new)
+        if x is None and self.shuffle: break  # every file was tried
+        if x is None: continue
+        x, y, found = _send(x, self.device), _send(self.dataset.y[idx], self.device), True
+        yield x / 127.5 - 1 if u is None else augment(x, _send(u, self.device), self.size, None, self.hue), y
+    if not found and start < len(self):
+        raise ValueError(f'no image of {self.n} can be read: {": ".join(next(iter(self.bad)))}')
 
 # %% ../../nbs/library/12_batches.ipynb #6a292e0f
 @patch

@@ -39,8 +39,9 @@ SYSTEM = frozenset(( # files and folders of Windows, macOS and network storage, 
     'thumbs.db', 'ehthumbs.db', 'ehthumbs_vista.db', 'desktop.ini', 'picasa.ini', 'icon\r', '@eadir', '#recycle',
     '__macosx', '$recycle.bin', 'system volume information', 'lost+found'))
 OTHER = frozenset( # endings of files that are no images
-    '.txt .csv .tsv .json .jsonl .xml .yaml .yml .md .rst .htm .html .pdf .doc .docx .xls .xlsx .ini .db .log .lnk '
-    '.url .aae .xmp .py .ipynb .sh .mat .npy .npz .pt .pth .zip .tar .gz .tgz .7z .rar .mp4 .mov .avi .mp3 .wav'.split())
+    '.txt .csv .tsv .json .jsonl .xml .yaml .yml .md .rst .htm .html .pdf .doc .docx .xls .xlsx .ini .db .log '
+    '.lnk .url .aae .xmp .py .ipynb .sh .mat .npy .npz .pt .pth .zip .tar .gz .tgz .7z .rar .mp4 .mov .avi .mp3 '
+    '.wav'.split())
 
 def list_names(folder, kind):
     "Sorted names of the folders ('dir') or files ('file') in a folder, without hidden ones and those of the system"

@@ -21,11 +21,28 @@ from ..support.text import printable
 __all__ = ['to_rgb', 'decode', 'read', 'report', 'digest', 'cached']
 
 # %% ../../nbs/library/11_pixels.ipynb #33a88d78
-def to_rgb(image):
-    "An opened image converted to RGB"
-    deep = image.mode.startswith('I')  # 16 bits; Pillow would clip them at 255
-    return (image.point(lambda v: v * (1 / 257) + 0) if deep else image).convert('RGB')
+def _white(image, high):
+    "The value of white in a grey image with more than 8 bits; `high` is its largest value"
+    if image.mode.startswith('I;'): return 2**getattr(image, 'tag_v2', {}).get(258, (16,))[0] - 1  # TIFF may have 12
+    if image.mode == 'I' and image.format in ('PNG', 'PPM'): return 2**16 - 1
+    ranges = (2**8 - 1, 2**16 - 1, 2**31 - 1) if image.mode == 'I' else (1, 2**8 - 1, 2**16 - 1)
+    return next((o for o in ranges if high <= o), ranges[-1])
 
+def _eight_bits(image):
+    "A grey image with more than 8 bits, with 8 bits. Raises `ValueError` if its values cannot be brightness"
+    a = np.asarray(image)
+    low, high = a.min(), a.max()
+    white = _white(image, high)
+    if not 0 <= low <= high <= white:  # NaN, too
+        raise ValueError(f'values from {low:g} to {high:g}; rescale them to 0 to 65535')
+    a = a * (255 / white) if image.mode == 'F' else a.astype(np.int64) * 255 // white
+    return Image.fromarray(a.astype(np.uint8))
+
+def to_rgb(image):
+    "An opened image converted to RGB; its EXIF orientation is ignored"
+    return (_eight_bits(image) if image.mode[0] in 'IF' else image).convert('RGB')
+
+# %% ../../nbs/library/11_pixels.ipynb #9239ea06
 def decode(path, # An image in any format and mode that Pillow reads
            size, # Side of the result, pixels
            box=lambda aspect: (0., 0., 1., 1.), # Top, left, height, width to take, as fractions, given the aspect
@@ -101,7 +118,7 @@ def _reopen(folder, stamp, size):
         return splits, [tuple(o) for s in ('train', 'valid') for o in m[s]['bad']]
     except (OSError, ValueError, KeyError, TypeError, RuntimeError): return None
 
-_FORMAT = 2  # of the cache; increase it when the stored data change
+_FORMAT = 3  # of the cache; increase it when the stored data change
 
 # %% ../../nbs/library/11_pixels.ipynb #0a00c7b5
 def _sweep(folder, age=3600): # Seconds; a process that decodes does not pause for so long (ours)

@@ -113,10 +113,11 @@ def load_predictions(folder, # Of one network, one set of images, one cropping m
 
 # %% ../../nbs/library/22_predictions.ipynb #1d4b4cff
 def ranks(pred, # `Predictions`
-         ) -> np.ndarray: # 1 is best, (images,); the number of classes plus one for an image that could not be read
+         ) -> np.ndarray: # 1 is best, (images,); one more than the classes, at least 6, for an unread image
     "Rank of the correct class of each image"
     own = pred.p[np.arange(len(pred)), pred.labels][:, None]
-    return np.where(np.isnan(own[:, 0]), len(pred.classes) + 1, (pred.p >= own).sum(1))
+    unread = max(len(pred.classes), 5) + 1 # a top-5 error, also with two classes
+    return np.where(np.isnan(own[:, 0]), unread, (pred.p >= own).sum(1))
 
 def interval(wrong, # Number of errors
              n, # Number of images

@@ -101,8 +101,7 @@ class Replicas(TrainingCallback):
     def __init__(self, n): self.n = n
 
     def before_batch(self):
-        n = max(1, min(self.n, len(self.xb[0]) // 2)) # a batch may have lost bad images
-        (*xs, x), (*ys, y) = self.xb[0].tensor_split(n), self.yb[0].tensor_split(n)
+        (*xs, x), (*ys, y) = self.xb[0].tensor_split(self.n), self.yb[0].tensor_split(self.n)
         self.total, self.share = 0., len(x) / len(self.xb[0])
         for part, labels in zip(xs, ys):
             pred = self.model(part)
