@@ -114,8 +114,9 @@ def line_style(model): # A recorded name
     return dict(color=colour, lw=1.8, ls='-' if residual and not variant else (0, dashes))
 
 def marker_style(model):
-    "Keywords of `Axes.plot`: a filled dot for a residual network, a hollow one for a pure network"
-    return dict(marker='o', mfc=line_style(model)['color'] if 'resnet' in model else 'white')
+    "Keywords of `Axes.plot`: dots for the small pair, squares for the large one; filled for a residual network"
+    return dict(marker='o' if model.partition('+')[0].partition('.')[0] in small else 's',
+                mfc=line_style(model)['color'] if 'resnet' in model else 'white')
 
 # %% ../../nbs/library/27_plotting.ipynb #fe296efb
 def median_range(values): # One value for each seed
