@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from .cli_options import (
     DataSource, Device, Fresh, Jobs, Memory, Minutes, Names, Preset, Records, Settings, Workers,
     argument, data_source, deadline, memory_limit, numbers, option, own_images, recipe_changes)
+from .cli_records import records
 from .cli_speed import bench, plan
 from .support.messages import shell_text
 from .support.suggest import unknown
@@ -315,7 +316,7 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
     print('\n\n'.join([listing(rows), *([show_tables(rows)] * table)]))
 
 # %% ../nbs/library/42_cli.ipynb #8d433c55
-for _command in plan, bench: app.command()(_command)
+for _command in plan, bench, records: app.command()(_command)
 
 # %% ../nbs/library/42_cli.ipynb #98cd239e
 def _say(words):

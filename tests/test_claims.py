@@ -18,7 +18,7 @@ from inception_repro.results.findings import capped, section_33
 from inception_repro.results.judgement import (
     CONFIRMED, CONTRADICTED, NOT_OBSERVED, PARTLY, TRAIN, UNTESTED, VERDICTS, Judgement, Records, combine, command)
 from inception_repro.results.judges import alike, better, competitive, faster, learns, mainly_size, no_blocks
-from inception_repro.training.recipe import preset
+from inception_repro.training.recipe import evaluation_steps, preset
 from inception_repro.training.records import COLUMNS, Record
 from inception_repro.results.table_judges import crops, ensemble, printed
 from inception_repro.evaluation.tables import tables
@@ -30,13 +30,16 @@ PURE, RESIDUAL = large
 
 def write(folder, model, half, end=20., seed=0, dataset='fractals', epochs=16, finished=True, **changes):
     "A network that was never trained: its error falls to `end`, by half in every `half` epochs"
-    recipe = json.loads(json.dumps(asdict(preset('demo', model.split('+')[0], dataset=dataset,
-                                                 epochs=epochs, **changes))))
+    base, _, arm = model.partition('+')
+    if arm == 'no_blocks': changes |= dict(scale=0.) if 'resnet' in base else dict(shortcut=0.)
+    elif arm: changes |= dict(shortcut=float(arm.removeprefix('shortcut')))
+    made = preset('demo', base, dataset=dataset, epochs=epochs, seed=seed, **changes)
+    recipe, steps = json.loads(json.dumps(asdict(made))), 4000 // made.bs
     rec = Record.create(folder, model, seed, dataset, '0', recipe, ENV, data=dict(classes=10, train=4000, valid=500))
-    for i in range(1, epochs + 1):
-        top1 = end + .01 * seed + (90 - end) * 2 ** (-i / half)
-        rec.append(**{k: dict(epoch=i, step=i, images=i, top1=top1, top5=top1 / 2, seconds=i).get(k, 1.)
-                      for k in COLUMNS})
+    for step in evaluation_steps(made, steps):
+        top1 = end + .01 * seed + (90 - end) * 2 ** (-step / steps / half)
+        row = dict(epoch=step / steps, step=step, images=step * made.bs, top1=top1, top5=top1 / 2, seconds=step / steps)
+        rec.append(**{k: row.get(k, 1.) for k in COLUMNS})
     if finished: rec.finish()
 
 

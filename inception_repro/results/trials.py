@@ -19,14 +19,15 @@ from ..architecture.cost import macs, params
 from ..architecture.graph import shape
 from ..evaluation.predictions import interval
 from ..support.files import atomic_write
+from ..training.integrity import seal, seal_broken
 from ..training.activity import MEASURES, activity
 from ..training.recipe import network_of, preset
 from ..training.records import as_json, environment
 
 # %% auto #0
 __all__ = ['RATES', 'SCALES', 'REMEDIES', 'OUTCOMES', 'DEAD', 'LEARNING_Z', 'Trial', 'trials', 'missing_trials', 'Result',
-           'read_results', 'read_result', 'run_trial', 'late_median', 'death_step', 'chance_level', 'is_learning',
-           'outcome', 'run_trials']
+           'read_results', 'read_result', 'run_trial', 'trial_text', 'late_median', 'death_step', 'chance_level',
+           'is_learning', 'outcome', 'run_trials']
 
 # %% ../../nbs/library/31_trials.ipynb #ee370ed1
 @dataclass(frozen=True)
@@ -121,9 +122,13 @@ def read_result(path): # `Path` of a record. Raises `ValueError` for another fil
     try:
         o = json.loads(path.read_text(encoding='utf-8'))
         meta = {k: o[k] for k in ('recipe', 'dataset', 'dataset_hash', 'environment', 'time')}
-        return Result(Trial(**o['trial']), meta, o['samples'], o['evals'])
+        res, seal = Result(Trial(**o['trial']), meta, o['samples'], o['evals']), o.get('seal')
     except (ValueError, KeyError, TypeError) as e:
         raise ValueError(f'{path} is not a record of this study, {e!r}; delete it, and run the trial again') from None
+    named = f'it is of {res.trial.name!r}' * (path.stem != res.trial.name)
+    if wrong := named or seal and seal_broken(o): # older records have no seal
+        raise ValueError(f'{path} was altered: {wrong}; restore it, or delete it and run the trial again')
+    return res
 
 # %% ../../nbs/library/31_trials.ipynb #75f6b118
 def _layers(net):
@@ -220,11 +225,13 @@ def run_trial(trial, # `Trial`
     env = {**environment(device), 'threads': get_num_threads()}
     meta = dict(recipe=as_json(r), dataset=r.dataset, dataset_hash=data.hash, environment=env, time=steps)
     res = Result(trial, meta, recorder.samples, recorder.evals)
-    atomic_write(path, _json(dict(trial=asdict(trial), **meta, samples=res.samples, evals=res.evals)))
+    page = json.loads(trial_text(dict(trial=asdict(trial), **meta, samples=res.samples, evals=res.evals)))
+    atomic_write(path, trial_text({**page, 'seal': seal(page)}))
     return res
 
 # %% ../../nbs/library/31_trials.ipynb #f44d9b2c
-def _json(o):
+def trial_text(o, # Dict with `samples` and `evals`, lists of rows
+              ) -> str:
     "JSON with one line per row"
     rows = {k: ',\n  '.join(json.dumps(r) for r in o[k]) for k in ('samples', 'evals')}
     text = json.dumps({**o, 'samples': '#samples', 'evals': '#evals'}, indent=1, allow_nan=False)

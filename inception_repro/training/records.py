@@ -14,11 +14,12 @@ import numpy as np
 from fastcore.basics import patch
 from ..support.files import atomic_write
 from ..support.messages import message
+from .integrity import disagreement, seal, seal_broken, table_digest
 from .recipe import EPOCHS, PRINTED
 
 # %% auto #0
-__all__ = ['COLUMNS', 'FREE', 'run_path', 'processor', 'environment', 'Record', 'as_json', 'first_difference', 'Run', 'read_run',
-           'free_fields', 'check_run', 'read_runs', 'compare']
+__all__ = ['COLUMNS', 'FREE', 'run_path', 'processor', 'environment', 'page_text', 'Record', 'as_json', 'first_difference', 'Run',
+           'read_run', 'free_fields', 'check_run', 'read_runs', 'compare']
 
 # %% ../../nbs/library/16_records.ipynb #0dca8fc8
 COLUMNS = dict(epoch=float, step=int, images=int, lr=float, train_loss=float,
@@ -43,6 +44,10 @@ def _check_row(row, # One row's values by column
             raise ValueError(f'{where}: {k} is {v}; the run has diverged, so start it again at a lower rate')
         if k.endswith(('top1', 'top5')) and not 0 <= v <= 100:
             raise ValueError(f'{where}: {k} is {v}; an error is in percent, from 0 to 100')
+    for k in ('', 'raw_'):
+        if row[f'{k}top5'] > row[f'{k}top1']:
+            raise ValueError(f"{where}: {k}top5 is {row[f'{k}top5']}, and {k}top1 is {row[f'{k}top1']}; a top-5 error "
+                             'is at most the top-1 error')
     for k in ('step', 'images', 'epoch', 'seconds') if last else ():
         if row[k] < last[k] or k == 'step' and row[k] == last[k]:
             raise ValueError(f'{where}: {k} goes from {last[k]} to {row[k]}; rows go forwards, so resume the record '
@@ -52,19 +57,25 @@ def _check_row(row, # One row's values by column
 # %% ../../nbs/library/16_records.ipynb #11dc7bde
 def _line(row): return ','.join(repr(kind(row[k])) for k, kind in COLUMNS.items()) + '\n'
 
-def _rows(path):
+def _text(path):
+    "The text of a table"
+    try: return path.read_text(encoding='utf-8')
+    except UnicodeDecodeError as e: raise ValueError(f'{path} is not text, {e}; restore the file') from None
+
+def _rows(path, text):
     "The rows of a table, and whether its last line is torn"
-    text = path.read_text(encoding='utf-8')
-    head, *lines = text.splitlines() or ['']
+    head, *lines = text.split('\n')
     if head != ','.join(COLUMNS):
         raise ValueError(f"{path}: columns are {head!r}, not {','.join(COLUMNS)!r}; record the run again")
-    torn, rows = bool(lines) and not text.endswith('\n'), []
-    for i, line in enumerate(lines[:-1] if torn else lines, 2):
+    torn, rows = bool(lines and lines[-1]), []
+    for i, line in enumerate(lines[:-1], 2):
         try: row = {k: kind(v) for (k, kind), v in zip(COLUMNS.items(), line.split(','), strict=True)}
-        except ValueError:
-            raise ValueError(f'{path}, line {i}: {line!r} is not {len(COLUMNS)} numbers; restore the file') from None
+        except ValueError: row = {}
+        if not row or _line(row) != line + '\n': # as `_line` writes numbers
+            raise ValueError(f'{path}, line {i}: {line!r} is not {len(COLUMNS)} numbers; restore the file')
         rows.append(_check_row(row, rows[-1] if rows else None, f'{path}, line {i}'))
     return rows, torn
+
 
 # %% ../../nbs/library/16_records.ipynb #aaea4bb5
 def _commit():
@@ -116,6 +127,11 @@ def _append(path, text):
         raise
 
 # %% ../../nbs/library/16_records.ipynb #7d8c8f8b
+def page_text(meta, # Fields of a `.json`
+             ) -> str:
+    "A record's `.json`"
+    return json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False) + '\n'
+
 class Record:
     "A run's record while it is written; made by `Record.create` or `Record.resume`"
     def __init__(self, path, meta, last=None):
@@ -127,8 +143,8 @@ class Record:
         return time.perf_counter() - self._start
 
     def write_meta(self):
-        text = json.dumps(self.meta, indent=1, ensure_ascii=False, allow_nan=False)
-        atomic_write(self.path.with_suffix('.json'), text + '\n')
+        self.meta['seal'] = seal(self.meta, _text(self.path) if self.meta['finished'] else None)
+        atomic_write(self.path.with_suffix('.json'), page_text(self.meta))
 
     def append(self, **row): # A value for every column; `seconds` may be left to the record's own clock
         "Append one row; returns when it is on the disk"
@@ -142,7 +158,7 @@ class Record:
 # %% ../../nbs/library/16_records.ipynb #7e23d97f
 @patch
 def finish(self: Record):
-    "Mark the run as finished, and write its times and speed"
+    "Mark the run as finished, write its times and speed, and seal the record"
     if not self.last: raise ValueError(f'{self.path}: no row was written; append at least one evaluation')
     seconds, images = self.last['seconds'], self.last['images']
     self.meta['time'].update(seconds=seconds, images_per_second=images / seconds if seconds else None,
@@ -187,6 +203,7 @@ def create(cls: Record,
     "Start a record"
     if (path := run_path(root, dataset, model, seed)).exists() and not overwrite:
         raise FileExistsError(f'{path} exists; continue it with Record.resume, or replace it with overwrite=True')
+    path.unlink(missing_ok=True) # so that a kill leaves no old table beside a new `.json`
     rec = cls(path, dict(
         model=model, seed=seed, dataset=dataset, dataset_hash=dataset_hash, data=data, recipe=as_json(recipe),
         environment=env or environment(), finished=False,
@@ -197,15 +214,21 @@ def create(cls: Record,
     return rec
 
 # %% ../../nbs/library/16_records.ipynb #a14fd1b4
+_FIELDS = dict(model=str, seed=int, dataset=str, dataset_hash=str, recipe=dict, environment=dict, finished=bool,
+               time=dict) # and `data` and `seal`, which older records lack
+
 def _meta(path):
     "The fields of the `.json` beside a table"
     js = path.with_suffix('.json')
     for f in path, js:
         if not f.exists(): raise FileNotFoundError(f'{f} is missing; a record is a .csv and a .json side by side')
     try: meta = json.loads(js.read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f'{js} is not JSON, {e}; restore the file') from None
-    lacks = {'model', 'seed', 'dataset', 'dataset_hash', 'recipe', 'environment', 'finished', 'time'} - meta.keys()
+    except (ValueError, RecursionError) as e: raise ValueError(f'{js} is not JSON, {e}; restore the file') from None
+    if not isinstance(meta, dict): raise ValueError(f'{js} holds no fields; restore the file')
+    lacks = {k for k, kind in _FIELDS.items() if type(meta.get(k)) is not kind}
     if lacks: raise ValueError(f"{js} lacks {', '.join(sorted(lacks))}; record the run again")
+    if 'seal' not in meta and (odd := sorted(meta.keys() - _FIELDS.keys() - {'data'})):
+        raise ValueError(f"{js} has the unknown field {odd[0]!r}, and no seal; restore the file")
     return meta
 
 # %% ../../nbs/library/16_records.ipynb #82bed8c3
@@ -226,7 +249,15 @@ class Run:
 def read_run(path, # The table of a record
             ) -> Run: # Finished or not; raises `ValueError` or `FileNotFoundError` for a damaged record
     "Read one record"
-    return Run(path := Path(path), _meta(path), *_rows(path))
+    meta, text = _meta(path := Path(path)), _text(path)
+    run = Run(path, meta, *_rows(path, text))
+    if wrong := disagreement(path.stem, meta, run.rows):
+        raise ValueError(f'{path}: {wrong}; restore the files, or give them back their name')
+    if meta['finished'] and (run.torn or not run.rows):
+        raise ValueError(f'{path}: finished, but its table is cut off; restore the file')
+    if 'seal' in meta and (wrong := seal_broken(meta, text)): # older records have none
+        raise ValueError(f'{path} was altered: {wrong}; restore both files')
+    return run
 
 # %% ../../nbs/library/16_records.ipynb #64b9c517
 @patch(cls_method=True)
@@ -262,12 +293,11 @@ def free_fields(runs, # `Run`s
     return FREE + ('epochs',) * as_printed
 
 def check_run(run, # A `Run`, or the path of one
-             ) -> Run: # The same, if it is finished and whole
+             ) -> Run: # The same, if it is finished
     "Refuse a run that is not finished"
     run = run if isinstance(run, Run) else read_run(run)
     if not run.meta['finished']:
         raise ValueError(f'{run.path}: the run is not finished, {len(run)} rows so far; resume it, or leave it out')
-    if run.torn or not run.rows: raise ValueError(f'{run.path}: finished, but its table is cut off; restore the file')
     return run
 
 # %% ../../nbs/library/16_records.ipynb #5dc2a010
@@ -282,6 +312,9 @@ def read_runs(folder, # One dataset's records, such as `figures/runs/fractals`
         raise FileNotFoundError(f'{folder} holds no records; {way}')
     if not unfinished and (going := [r.path.stem for r in runs if not r.meta['finished']]):
         warnings.warn(f"{folder}: {', '.join(going)} left out, not finished; run the same command again to resume")
+    if old := [r.path.stem for r in runs if 'seal' not in r.meta]:
+        warnings.warn(f'{folder}: {len(old)} records have no seal, such as {old[0]}, so a change in them would not be '
+                      'noticed; `inception-repro records --seal` adds it')
     runs = [check_run(r) if r.meta['finished'] else r for r in runs if r.meta['finished'] or unfinished]
     free = free_fields(runs)
     own = [{k: v for k, v in r.meta['recipe'].items() if k not in free} for r in runs]
@@ -297,7 +330,7 @@ def compare(a, b, # Runs, or their paths
            ) -> str: # In words, where they first differ; empty if they are the same
     "Compare two records, all but their times"
     a, b = (r if isinstance(r, Run) else read_run(r) for r in (a, b))
-    known = lambda m: {**m, 'time': 0, 'data': 0, 'environment': {**m['environment'], 'peak_memory': 0}}
+    known = lambda m: {**m, 'time': 0, 'data': 0, 'seal': 0, 'environment': {**m['environment'], 'peak_memory': 0}}
     if diff := first_difference(known(a.meta), known(b.meta)): return diff
     for i, (x, y) in enumerate(zip(a.rows, b.rows), 1):
         diff = first_difference({**x, 'seconds': 0}, {**y, 'seconds': 0})
