@@ -9,8 +9,9 @@ _names = {  # what users need, by the module that has it
     'architecture.networks': 'inception_v3 inception_v4 inception_resnet_v1 inception_resnet_v2 '
                              'inception_resnet_v2_b10_20_10 '
                              'inception_v4_released inception_resnet_v2_released inception_resnet_v1_facenet '
-                             'create_model list_models network',
+                             'Architecture create_model list_models network',
     'architecture.cost': 'params macs activations convolutions',
+    'architecture.variants': 'rewrite',
     'architecture.draw': 'draw',
     'architecture.build': 'build',
     'architecture.weights': 'load_weights',
@@ -20,18 +21,22 @@ _names = {  # what users need, by the module that has it
     'training.fit': 'fit',
     'training.records': 'read_run read_runs',
     'evaluation.evaluate': 'evaluate',
-    'results.curves': 'plot_errors draw_figures',
+    'results.curves': 'plot_errors plot_runs draw_figures',
     'results.speedup': 'speedup',
     'results.summary': 'summary',
     'results.reproduce': 'reproduce'}
-_homes = {name: module for module, names in _names.items() for name in names.split()}
+_shown = {  # for values that show themselves in a notebook
+    'architecture.display': 'display_bundle', 'architecture.draw': 'picture_bytes'}
+__all__ = [name for names in _names.values() for name in names.split()]
+_homes = {name: module for part in (_names, _shown) for module, names in part.items() for name in names.split()}
 
 
 def __getattr__(name):
     "Import a name when it is first used, so that `import inception_repro` alone imports nothing else"
     if name not in _homes: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from importlib import import_module
-    return getattr(import_module(f'{__name__}.{_homes[name]}'), name)
+    from .support.docs import with_parameters
+    return with_parameters(getattr(import_module(f'{__name__}.{_homes[name]}'), name))
 
 
 def __dir__(): return sorted({*globals(), *_homes})

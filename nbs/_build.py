@@ -3,7 +3,7 @@
     python nbs/_build.py execute [NOTEBOOK ...] [--flags gpu]   fresh outputs, in a real kernel
     python nbs/_build.py readme [--check]                       README.md from index.ipynb
     python nbs/_build.py fold                                   hidden cells are collapsed in JupyterLab
-    python nbs/_build.py sync                                   export, clean, fold, README
+    python nbs/_build.py sync                                   export, clean, fold, README, type stub
     python nbs/_build.py check                                  the same, and an error if that changes a file
 
 nbdev's directives are respected: cells with `#| eval: false`, `#| gpu` or `#| slow` keep their outputs.
@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from runpy import run_path
 
 import nbformat
 from nbclient import NotebookClient
@@ -81,17 +82,25 @@ def readme():
     return re.sub(r'\n{3,}', '\n\n', re.sub(r'(\]\(|src="|href=")\.\./', r'\1', text))
 
 
+def stub():
+    "`__init__.pyi`, from which editors and type checkers know the names that the package imports lazily"
+    names = run_path(str(root / 'inception_repro/__init__.py'))['_names']
+    lines = [f"from .{m} import {', '.join(f'{n} as {n}' for n in found.split())}" for m, found in names.items()]
+    return '\n'.join(['# Written by nbs/_build.py from `_names` in __init__.py', *lines, '__version__: str']) + '\n'
+
+
 def sources():
     "Content of the files that `sync` may write"
-    return {p: p.read_bytes() for p in [*notebooks(), *(root / 'inception_repro').rglob('*.py'), root / 'README.md']
-            if p.exists()}
+    return {p: p.read_bytes() for p in [*notebooks(), *(root / 'inception_repro').rglob('*.py*'), root / 'README.md']
+            if p.suffix != '.pyc' and p.exists()}
 
 
 def sync():
-    "Export, clean, fold, render the README"
+    "Export, clean, fold, render the README, write the stub"
     for cmd in 'nbdev_export', 'nbdev_clean': subprocess.run([Path(sys.executable).parent / cmd], cwd=root, check=True)
     for p in notebooks(): fold(p)
     (root / 'README.md').write_text(readme(), encoding='utf-8')
+    (root / 'inception_repro/__init__.pyi').write_text(stub(), encoding='utf-8')
 
 
 def check():

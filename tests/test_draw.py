@@ -129,7 +129,7 @@ def test_same_bytes_whatever_the_style(tmp_path, kind):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     (tmp_path/'a.svg').write_text('old')
-    monkeypatch.setattr('inception_repro.architecture.draw._bytes', lambda *_: 1/0)
+    monkeypatch.setattr('inception_repro.architecture.draw.picture_bytes', lambda *_: 1/0)
     with pytest.raises(ZeroDivisionError): draw(conv(8), to=tmp_path/'a.svg')
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [('a.svg', 'old')]
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .graph import (
-    Concat, Conv, Network, Pool, Residual, Seq, min_size, min_train_size, shape, slug, stages)
+    Concat, Conv, Figure, Network, Pool, Residual, Seq, min_size, min_train_size, shape, slug, stages)
 
 # %% ../../nbs/library/03_build.ipynb #3883468f
 class ConvUnit(nn.Sequential):
@@ -153,8 +153,8 @@ def _trunk(seq, size):
     for name, (node, out) in stages(seq, size).items(): mods[name], size = module(node, size), out
     return Trunk(mods)
 
-def build(figure, # A figure, or a `Network`
-          size=(299, 299, 3), # Input of a figure, (rows, columns, filters)
+def build(figure: Figure | Network, # A figure, or a `Network`
+          size: tuple = (299, 299, 3), # Input of a figure, (rows, columns, filters)
          ) -> nn.Module: # `Net` for a `Network`. Raises `TypeError` for anything else
     "The module of a figure, initialised"
     if isinstance(figure, Network): return Net(figure)
@@ -189,7 +189,13 @@ def check_images(x, # Images, (n, in_chans, rows, columns)
     return x
 
 # %% ../../nbs/library/03_build.ipynb #b0af2c22
-class Net(nn.Module):
+class _Shown:
+    "A module that a notebook shows as one line; `print` lists its layers"
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        import inception_repro # only now: what describes a network imports drawing
+        return inception_repro.display_bundle(self)
+
+class Net(_Shown, nn.Module):
     "The module of a `Network`: trunk, average pooling, dropout, classifier"
     def __init__(self, network):
         super().__init__()
@@ -288,7 +294,7 @@ class FeatureInfo(list):
         return [i['module'] for i in self]
 
 # %% ../../nbs/library/03_build.ipynb #7421d954
-class FeatureNet(nn.Module):
+class FeatureNet(_Shown, nn.Module):
     "The trunk alone; it returns a list of feature maps, finest first"
     def __init__(self, net, # `Net`
                  out_indices=None, # Index or indices into `feature_info`; all unless given

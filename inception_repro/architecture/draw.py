@@ -20,11 +20,12 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Curve
 from matplotlib.textpath import text_to_path
 from PIL import Image
-from ..support.files import atomic_write
+from . import graph
+from ..support.files import atomic_write, check_kind
 from .graph import Concat, Conv, Network, Pool, Residual, Seq, check_figure, shape
 
 # %% auto #0
-__all__ = ['text_width', 'Picture', 'write_picture', 'draw']
+__all__ = ['text_width', 'Picture', 'picture_bytes', 'write_picture', 'draw']
 
 # %% ../../nbs/library/02_draw.ipynb #e643d35b
 _FONT, _LINE, _ROW, _GAP, _WIDE = 9, 12, 22, 22, 96  # font, line, height of a box, space above it, its least width
@@ -43,7 +44,7 @@ def text_width(text):
 @dataclass
 class _Words:
     "What the boxes of one picture say"
-    counts: bool = True  # Print filters and sizes
+    counts: bool | str = True  # Print filters and sizes; 'filters': no sizes
     letters: dict = field(default_factory=dict)  # Letter → the number of filters that it replaces
     notes: dict = field(default_factory=dict)  # Text of a box, or (text, n) for the n-th such box → one more line
     boxes: Counter = field(default_factory=Counter)  # How often each text was used
@@ -209,7 +210,7 @@ def _column(node, size, words, depth, wrap=False, joint=True, note='', more=()):
     sizes += [size for *_, size in more]
     wide = max((p.boxes[0][2] for p in parts if len(p.boxes) == 1), default=0)
     parts = [_box(*p.boxes[0][4:], wide) if len(p.boxes) == 1 else p for p in parts]
-    if note and words.counts: parts = [_noted(p, note.format(s)) for p, s in zip(parts, sizes)]
+    if note and words.counts is True: parts = [_noted(p, note.format(s)) for p, s in zip(parts, sizes)]
     return reduce(_above, parts) if parts else _Part([], [], [(0, False)], [(-12, 12, 0)])
 
 # %% ../../nbs/library/02_draw.ipynb #2aa18428
@@ -219,12 +220,12 @@ class Picture(Figure):
     def _ipython_display_(self):  # not `_repr_png_`: pyplot, once imported, would replace it
         from IPython.display import display
         width, height = (round(96 * n) for n in self.get_size_inches())  # pixels of a web page
-        data = {'image/png': b64encode(_bytes(self, 'png')).decode(), 'text/plain': repr(self)}
+        data = {'image/png': b64encode(picture_bytes(self, 'png')).decode(), 'text/plain': repr(self)}
         size = dict(width=width, height=height, **({'alt': self.alt} if self.alt else {}))
         display(data, metadata={'image/png': size}, raw=True)
 
 # %% ../../nbs/library/02_draw.ipynb #1f6a8749
-def _bytes(fig, kind):
+def picture_bytes(fig, kind): # A matplotlib figure; 'svg', 'png' or 'pdf'
     "The content of the file, the same every time"
     dated = {'svg': dict(Date=None), 'pdf': dict(CreationDate=None)}
     with style.context(['default', {'svg.hashsalt': 'inception', 'svg.fonttype': 'path'}]):
@@ -238,7 +239,7 @@ def write_picture(fig, # A matplotlib figure
                   path, # `Path` that ends in .svg, .png or .pdf
                  ):
     "Write a figure to a file atomically"
-    atomic_write(path, _bytes(fig, path.suffix[1:].lower()))
+    atomic_write(path, picture_bytes(fig, path.suffix[1:].lower()))
 
 # %% ../../nbs/library/02_draw.ipynb #8d633a50
 def _bent(corners, r=5):
@@ -304,7 +305,7 @@ def _figure(node, size, words, depth):
     out = words.size(shape(node, size))
     if isinstance(node, (Conv, Pool)): node = Seq((node,))
     part = _part(node, size, words, depth, top=True)
-    return _noted(part, out) if words.counts and not isinstance(node, Seq) else part
+    return _noted(part, out) if words.counts is True and not isinstance(node, Seq) else part
 
 def _check_notes(words):
     "Raise `ValueError` where a note belongs to no box"
@@ -319,29 +320,28 @@ def _below(figure, image):
     return {Concat: 'Filter concat', Residual: 'Filter concat' if pure else 'Relu activation'}.get(type(figure), image)
 
 # %% ../../nbs/library/02_draw.ipynb #214b904a
-def draw(figure, # A figure, or a `Network`
-         size=None, # Input, (rows, columns, filters); the network's own, else 299×299×3
-         to=None, # File to write as well: .svg, .png or .pdf
-         title='', # Caption
-         counts=True, # Print filters and sizes; False: only the schema, as in Figures 1, 2 and 20
-         depth=0, # Levels of named nodes that are opened
-         below='', # Text of the lowest box; "Input", "Filter concat" or "Relu activation" unless given
-         notes=None, # Text of a box, or (text, n) for the n-th such box → a line added to the box, as on a misprint
-         letters=None, # Letter → number of filters that it replaces, as in Figure 7; then sizes are rows × columns
+def draw(figure: graph.Figure | list | Network, # A figure, or a `Network`
+         size: tuple | None = None, # Input, (rows, columns, filters); the network's own, else 299×299×3
+         to: str | Path | None = None, # File to write as well: .svg, .png or .pdf
+         title: str = '', # Caption
+         counts: bool | str = True, # Print filters and sizes; 'filters': no sizes; False: the schema, as in Figure 20
+         depth: int = 0, # Levels of named nodes that are opened
+         below: str = '', # Text of the lowest box; "Input", "Filter concat" or "Relu activation" unless given
+         notes: dict | None = None, # Text of a box, or (text, n) for the n-th such box → a line added to it
+         letters: dict | None = None, # Letter → filters that it replaces, as in Figure 7; sizes are then rows × columns
         ) -> Figure: # Raises `ValueError` for another file format, a note without a box, letters with equal numbers
     "Draw a figure as the paper does"
-    if to and Path(to).suffix.lower() not in ('.svg', '.png', '.pdf'):
-        raise ValueError(f'cannot write {str(to)!r}; end its name in one of .svg, .png, .pdf')
+    check_kind(to)
     words = _Words(counts, letters or {}, notes or {})
     if isinstance(figure, Network): opened, size = _network, size or figure.input
     else: opened, (figure, size) = _figure, check_figure(figure, size or (299, 299, 3))
     part = opened(figure, size, words, depth)
     grid = words.size(size)
-    image = f'Input ({grid})' if counts else 'Input'
+    image = f'Input ({grid})' if counts is True else 'Input'
     below = below or _below(figure, image)
     ground = _ground(part, *words.say(below, 'join' if 'concat' in below else 'plain'))
     _check_notes(words)
-    part = _above(_noted(ground, grid) if counts and below != image else ground, part)
+    part = _above(_noted(ground, grid) if counts is True and below != image else ground, part)
     if title: _caption(part, title)
     fig = _paint(part)
     if to: write_picture(fig, Path(to))

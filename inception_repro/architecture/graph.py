@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import lru_cache
 from math import isfinite
 from numbers import Integral, Real
@@ -18,6 +18,17 @@ __all__ = ['Figure', 'Conv', 'Pool', 'conv', 'maxpool', 'avgpool', 'Seq', 'Conca
 # %% ../../nbs/library/00_graph.ipynb #2e090e22
 class Figure:
     "One of the five nodes, or another box whose method `after(size)` computes its output size"
+    def __repr__(self):
+        given = [(f, v) for f in fields(self) if (v := getattr(self, f.name)) != f.default]
+        args = [repr(v) if f.default is MISSING else f'{f.name}={v!r}' for f, v in given]
+        return f"{type(self).__name__}({', '.join(args)})"
+
+    def _repr_mimebundle_(self, include=None, exclude=None): return _bundle(self)
+
+def _bundle(value):
+    "What a notebook shows for a figure or a network: a picture, and a short text"
+    import inception_repro # only now: what draws imports this module
+    return inception_repro.display_bundle(value)
 
 def _counts(**counts):
     "Raise `ValueError` unless all are whole numbers of at least 1"
@@ -38,7 +49,7 @@ def _pair(ks):
     return ks, ks
 
 # %% ../../nbs/library/00_graph.ipynb #6af64aae
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Conv(Figure):
     "A convolution, then batch normalisation and ReLU; with `linear`, a bias and nothing after it"
     nf: int  # Number of filters
@@ -56,7 +67,7 @@ class Conv(Figure):
         return f"{self.ks[0]}x{self.ks[1]} Conv ({' '.join(filter(None, marks))})"
 
 # %% ../../nbs/library/00_graph.ipynb #c9f08754
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pool(Figure):
     "A maximum or average pooling"
     kind: str  # 'max' or 'avg'
@@ -76,32 +87,32 @@ class Pool(Figure):
         return name + (f" ({' '.join(filter(None, marks))})" if any(marks) else '')
 
 # %% ../../nbs/library/00_graph.ipynb #e47bb838
-def conv(nf, # Number of filters
-         ks=1, # Kernel: one number, or (rows, columns)
-         stride=1, # Step along rows and columns
-         valid=False, # "V" in the figures: no padding (§3.1)
+def conv(nf: int, # Number of filters
+         ks: int | tuple = 1, # Kernel: one number, or (rows, columns)
+         stride: int = 1, # Step along rows and columns
+         valid: bool = False, # "V" in the figures: no padding (§3.1)
         ) -> Conv: # Raises `ValueError` for a number below 1, or an even kernel without `valid`
     "A box such as `3x3 Conv (96 stride 2 V)`"
     return Conv(nf, _pair(ks), stride, valid)
 
 # %% ../../nbs/library/00_graph.ipynb #93925fa4
-def maxpool(ks=3, # Kernel: one number, or (rows, columns)
-            stride=2, # Step, the same along rows and columns
-            valid=True, # "V" in the figures: no padding (§3.1)
+def maxpool(ks: int | tuple = 3, # Kernel: one number, or (rows, columns)
+            stride: int = 2, # Step, the same along rows and columns
+            valid: bool = True, # "V" in the figures: no padding (§3.1)
            ) -> Pool:
     "`3x3 MaxPool (stride 2 V)`, the only maximum pooling of the figures"
     return Pool('max', _pair(ks), stride, valid)
 
-def avgpool(ks=3, # Kernel; the figures print none, 3×3 is from the Inception-v3 paper and the released code
-            stride=1, # Step, the same along rows and columns
-            valid=False, # No padding
-            padded=False, # Count the padding in the average, as torchvision does and TensorFlow does not
+def avgpool(ks: int | tuple = 3, # Kernel; the figures print none, 3×3: Inception-v3 paper and released code
+            stride: int = 1, # Step, the same along rows and columns
+            valid: bool = False, # No padding
+            padded: bool = False, # Count the padding in the average, as torchvision does and TensorFlow does not
            ) -> Pool:
     "`Avg Pooling`"
     return Pool('avg', _pair(ks), stride, valid, padded)
 
 # %% ../../nbs/library/00_graph.ipynb #3361dfd8
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Seq(Figure):
     "Nodes one after another, bottom to top"
     nodes: tuple
@@ -114,7 +125,7 @@ class Seq(Figure):
         "Whether it repeats one block, as in `4 × Inception-A`"
         return bool(self.name) and all(getattr(n, 'name', '') == self.name for n in self.nodes)
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Concat(Figure):
     "Branches side by side on one input, left to right, their outputs concatenated along the filters"
     branches: tuple
@@ -140,20 +151,20 @@ def as_figure(o):
     return Seq(nodes, names.pop() if len(names) == 1 else '')
 
 # %% ../../nbs/library/00_graph.ipynb #aca3a8fd
-def seq(*nodes, # Nodes, bottom to top; a list is a sequence of its own
-        name='', # The paper's name, where it has one
+def seq(*nodes: Figure | list, # Nodes, bottom to top; a list is a sequence of its own
+        name: str = '', # The paper's name, where it has one
        ) -> Seq:
     "Nodes one after another"
     return Seq(tuple(map(as_figure, nodes)), name)
 
-def concat(*branches, # Branches, left to right: lists of nodes, bottom to top
-           name='', # The paper's name, where it has one
+def concat(*branches: Figure | list, # Branches, left to right: lists of nodes, bottom to top
+           name: str = '', # The paper's name, where it has one
           ) -> Concat:
     "Filter concat: branches side by side on one input"
     return Concat(tuple(map(as_figure, branches)), name)
 
 # %% ../../nbs/library/00_graph.ipynb #294cfcd2
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Residual(Figure):
     "`x + scale * linear(body(x))`, then ReLU; the linear convolution restores the input's width"
     body: object
@@ -183,11 +194,11 @@ class Residual(Figure):
         return Conv(nf, self.ks, linear=self.add, norm=self.norm and self.add)
 
 # %% ../../nbs/library/00_graph.ipynb #228cd3b5
-def residual(*branches, # Branches of the body, left to right; a single branch is the body
-             scale=1., # Factor on the residual branch before the sum (§3.3, Figure 20)
-             act=True, # ReLU after the sum
-             ks=1, # Kernel of the linear convolution (§3.2: 1 × 1)
-             name='', # The paper's name, where it has one
+def residual(*branches: Figure | list, # Branches of the body, left to right; a single branch is the body
+             scale: float = 1., # Factor on the residual branch before the sum (§3.3, Figure 20)
+             act: bool = True, # ReLU after the sum
+             ks: int | tuple = 1, # Kernel of the linear convolution (§3.2: 1 × 1)
+             name: str = '', # The paper's name, where it has one
             ) -> Residual:
     "A residual connection around one branch, or around the concatenation of several"
     if not branches: raise ValueError('residual has no branch; give at least one')
@@ -238,8 +249,8 @@ def check_figure(node, size):
     _counts(**dict(zip(('rows', 'columns', 'filters'), size)))
     return as_figure(node), tuple(size)
 
-def shape(node, # A figure, or a list of figures, bottom to top
-          size=(299, 299, 3), # Input, (rows, columns, filters); the networks of the paper read 299×299×3
+def shape(node: Figure | list, # A figure, or a list of figures, bottom to top
+          size: tuple = (299, 299, 3), # Input, (rows, columns, filters); the networks of the paper read 299×299×3
          ) -> tuple: # Output, (rows, columns, filters). Raises `ValueError` where grids do not meet
     "The size of a figure's output, as the paper prints it"
     return _shape(*check_figure(node, size))
@@ -275,7 +286,7 @@ def min_size(node, # A figure
     shape(node, (limit, limit, 3))  # no size fits: raise the reason
 
 # %% ../../nbs/library/00_graph.ipynb #80877cf9
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Network:
     "Figures 9 and 15: a trunk, average pooling, dropout, softmax"
     name: str  # Name for `create_model`
@@ -291,6 +302,9 @@ class Network:
     def input(self) -> tuple:
         "Size of the training images, (rows, columns, filters)"
         return self.size, self.size, self.in_chans
+
+    def __repr__(self): return f'<{type(self).__name__} {self.name}>'
+    def _repr_mimebundle_(self, include=None, exclude=None): return _bundle(self)
 
 def slug(name, # Such as `Inception-ResNet-A`
         ) -> str:

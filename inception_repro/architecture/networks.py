@@ -11,12 +11,14 @@ __all__ = ['inception_v4', 'inception_resnet_v1', 'inception_resnet_v2', 'incept
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatch
 from math import isfinite
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 from .blocks import *
+from .custom import network_fields
 from .graph import Network, Pool, Residual, Seq, avgpool, concat, conv, maxpool, seq
 from .variants import (
     rescale, rewrite, transpose, widen, with_projection_norm, with_shortcuts, without_addition)
@@ -26,8 +28,10 @@ from .scaling import released_scales
 from .stems import *
 from ..support.suggest import unknown
 
+if TYPE_CHECKING: from inception_repro.architecture.build import FeatureNet, Net # torch is imported later
+
 # %% ../../nbs/1_figures/05_networks.ipynb #b8202e2b
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Architecture(Network):
     "A network as a value; calling it builds the module"
     def __call__(self, pretrained=False, # Load public ImageNet weights, where they exist
@@ -138,16 +142,23 @@ networks = {n.name: n for n in (
     inception_v3, inception_v4, inception_resnet_v1, inception_resnet_v2, inception_resnet_v2_b10_20_10,
     inception_v4_released, inception_resnet_v2_released, inception_resnet_v1_facenet)}
 
-def list_models(pattern='*', # Shell pattern, such as '*resnet*'
-                pretrained=False, # Only those with public ImageNet weights
+def list_models(pattern: str = '*', # Shell pattern, such as '*resnet*'
+                pretrained: bool = False, # Only those with public ImageNet weights
                ) -> list: # Names for `create_model`
     "Names of the networks; plain names are the paper's figures with their misprints corrected"
     return [n for n in networks if fnmatch(n, pattern) and (not pretrained or n in public_weights)]
 
-def network(name, # A name of `list_models`, or a network's value
+def network(name: str | Network | dict, # Name of `list_models`, value, or `definition` as a record has it
            ) -> Architecture: # Raises `ValueError` for anything else
     "The value with this name"
     if isinstance(name, Architecture): return name
+    if isinstance(name, Network): return Architecture(**{f.name: getattr(name, f.name) for f in fields(name)})
+    if isinstance(name, dict): return Architecture(**network_fields(name))
+    if isinstance(getattr(name, 'network', None), Network):
+        raise ValueError(f'{name.network.name} is given as a module; give the value that it was built from, its '
+                         'attribute `network`')
+    if not isinstance(name, str):
+        raise ValueError(f'{name!r:.60} is no network; give a name, or `rewrite` one: rewrite(inception_v4, f)')
     if name in networks: return networks[name]
     raise ValueError(unknown('model', name, networks, cutoff=.5))
 
@@ -230,17 +241,17 @@ def configure(name, # A name of `list_models`, or a network's value
     return replace(net, trunk=widen(net.trunk, width), aux=widen(net.aux, width) if aux else None)
 
 # %% ../../nbs/1_figures/05_networks.ipynb #f4e9e893
-def create_model(name, # A name of `list_models`, or a network's value
-                 num_classes=1000, # Classes; 0: no classifier
-                 in_chans=3, # Channels of the images
-                 width=1.0, # Factor on every number of filters
-                 scale=None, # Scale of the residual blocks: one number, or three for A, B and C
-                 drop_rate=0.2, # Dropout before the classifier
-                 pretrained=False, # Load public ImageNet weights (`list_models(pretrained=True)`)
-                 features_only=False, # Return a list of feature maps instead of logits, as in timm
-                 out_indices=None, # Which feature maps; all unless given
-                 **kwargs, # `aux`, `padded`, `shortcut`, `addition`, `projection_norm`: see `configure`
-                ): # `Net`, or `FeatureNet` with `features_only`. Raises `ValueError` that names the wrong value
+def create_model(name: str | Network, # A name of `list_models`, or a network's value
+                 num_classes: int = 1000, # Classes; 0: no classifier
+                 in_chans: int = 3, # Channels of the images
+                 width: float = 1.0, # Factor on every number of filters
+                 scale: float | Sequence | None = None, # Scale of the residual blocks: one, or three for A, B and C
+                 drop_rate: float = 0.2, # Dropout before the classifier
+                 pretrained: bool = False, # Load public ImageNet weights (`list_models(pretrained=True)`)
+                 features_only: bool = False, # Return a list of feature maps instead of logits, as in timm
+                 out_indices: int | Sequence | None = None, # Which feature maps; all unless given
+                 **kwargs: Any, # `aux`, `padded`, `shortcut`, `addition`, `projection_norm`: see `configure`
+                ) -> 'Net | FeatureNet': # `FeatureNet` with `features_only`. `ValueError` names the wrong value
     "Build a network by name"
     from inception_repro.architecture.build import FeatureNet, build  # torch is imported when something is built
     value = configure(name, num_classes, in_chans, width, scale, drop_rate, **kwargs)

@@ -9,10 +9,10 @@ __all__ = ['table_1', 'reduction_b_v4', 'reduction_b_r1', 'reduction_b_r2', 'red
 from .graph import Concat, concat, conv, maxpool
 
 # %% ../../nbs/1_figures/03_reductions.ipynb #6dff42ec
-def reduction_a(k, # Filters of the 1×1 convolution
-                l, # Filters of the 3×3 convolution on top of it
-                m, # Filters of the 3×3 convolution with stride 2 on top of that
-                n, # Filters of the 3×3 convolution with stride 2 that has a branch of its own
+def reduction_a(k: int, # Filters of the 1×1 convolution
+                l: int, # Filters of the 3×3 convolution on top of it
+                m: int, # Filters of the 3×3 convolution with stride 2 on top of that
+                n: int, # Filters of the 3×3 convolution with stride 2 that has a branch of its own
                ) -> Concat:
     "Figure 7, with Table 1's letters"
     return concat(

@@ -5,25 +5,39 @@
 # %% ../../nbs/library/01_variants.ipynb #eeb5a9f4
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from .graph import (
-    Concat, Conv, Residual, Seq, as_figure, shape)
+    Concat, Conv, Figure, Network, Residual, Seq, as_figure, shape, slug, stages)
 
 # %% auto #0
 __all__ = ['rewrite', 'transpose', 'widen', 'rescale', 'without_addition', 'with_projection_norm', 'with_shortcuts']
 
 # %% ../../nbs/library/01_variants.ipynb #ce6f59b4
-def rewrite(node, # A figure
-            f, # A function of a node that returns its replacement
-           ):
-    "Replace every node by `f(node)`, the innermost first"
+def rewrite(node: Figure | list | Network, # A figure, or a `Network`
+            f: Callable, # A function of a node that returns its replacement
+           ) -> Figure | Network: # Of the same type as `node`
+    "Replace every node by `f(node)`, the innermost first; a group of equal blocks takes the name of the new block"
+    if isinstance(node, Network): return _rewrite_network(node, f)
     node = as_figure(node)
     match node:
-        case Seq(): node = replace(node, nodes=tuple(rewrite(n, f) for n in node.nodes))
+        case Seq(): node = _renamed(node, tuple(rewrite(n, f) for n in node.nodes))
         case Concat(): node = replace(node, branches=tuple(rewrite(b, f) for b in node.branches))
         case Residual(): node = replace(node, body=rewrite(node.body, f))
     return f(node)
+
+def _renamed(seq, nodes):
+    "A sequence with other nodes, and with their name if it had the name of the old ones"
+    names = {getattr(n, 'name', '') for n in nodes}
+    return replace(seq, nodes=nodes, name=names.pop() if seq.repeats and len(names) == 1 else seq.name)
+
+def _rewrite_network(net, f):
+    "The network with another trunk; its auxiliary head reads the stage at the same place"
+    trunk = rewrite(net.trunk, f)
+    moved = dict(zip(stages(net.trunk, net.input), trunk.nodes)) if net.aux_at else {}
+    at = getattr(moved.get(slug(net.aux_at)), 'name', '') or net.aux_at
+    return replace(net, trunk=trunk, aux_at=at)
 
 def transpose(node, # A figure
              ):

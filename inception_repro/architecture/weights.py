@@ -170,9 +170,9 @@ def _fetch(url):
         torch.hub.download_url_to_file(url, str(target))  # downloads to a temporary file first
     return target
 
-def load_weights(net, # `Net`
-                 path, # A local file, or an http(s) URL
-                ): # `net`. Raises `ValueError` with the first keys or shapes that do not fit; then `net` is unchanged
+def load_weights(net: nn.Module, # `Net`
+                 path: str | Path, # A local file, or an http(s) URL
+                ) -> Net: # `net`, unchanged if `ValueError` is raised, with the first keys or shapes that do not fit
     "Load weights of this package, timm, torchvision or facenet-pytorch into a network"
     if not isinstance(net, Net):
         raise TypeError(f'{type(net).__name__} takes no weights; give a network of create_model')

@@ -78,16 +78,16 @@ def _hash(classes, splits):
     return sha256(repr((classes, [digest(o.x, o.y, o.aspect) for o in splits])).encode()).hexdigest()
 
 # %% ../../nbs/library/13_load.ipynb #724b70ee
-def load(source='fractals', # 'fractals', a name of fastai's such as 'imagenette_160', or a folder with train/ and val/
-         size=64, # Side of the images in memory, pixels
-         classes=None, # Number of classes; default: 20 fractals, all of a folder
-         per_class=None, # Training images of each class; default: 200 fractals, all of a folder
-         valid_per_class=None, # Validation images of each class; default: 50 fractals, all of a folder
-         seed=0, # Of the fractals
-         cache=None, # Folder for decoded images; by default in the user's cache folder
-         max_bytes=4 * 2**30, # Largest memory for images; a larger dataset remains files
-         workers=None, # Threads that decode; by default one a core, at most 8
-         progress=True, # Show a bar while decoding
+def load(source: str | Path = 'fractals', # Or a name such as 'imagenette_160', or a folder with train/ and val/
+         size: int = 64, # Side of the images in memory, pixels
+         classes: int | None = None, # Number of classes; default: 20 fractals, all of a folder
+         per_class: int | None = None, # Training images of each class; default: 200 fractals, all of a folder
+         valid_per_class: int | None = None, # Validation images of each class; default: 50 fractals, all of a folder
+         seed: int = 0, # Of the fractals
+         cache: str | Path | None = None, # Folder for decoded images; by default in the user's cache folder
+         max_bytes: float = 4 * 2**30, # Largest memory for images; a larger dataset remains files
+         workers: int | None = None, # Threads that decode; by default one a core, at most 8
+         progress: bool = True, # Show a bar while decoding
         ) -> Data: # Raises `ValueError` for an unknown name, an unknown layout, a bad number
     "A dataset in memory or, if it is too large, as files"
     _positive(size=size, classes=classes, per_class=per_class, valid_per_class=valid_per_class, workers=workers)

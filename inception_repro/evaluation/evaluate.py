@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json, warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ..architecture.build import build
 from ..architecture.networks import create_model, networks
@@ -20,7 +22,7 @@ from ..support.files import atomic_write
 from ..support.messages import UserError
 from ..support.suggest import unknown
 from ..training.fit import find_device
-from ..training.recipe import Recipe, network_of
+from ..training.recipe import Recipe, model_name, network_of
 from ..training.records import environment, read_run
 
 # %% auto #0
@@ -31,7 +33,7 @@ __all__ = ['Candidate', 'candidates', 'results', 'evaluation_images', 'evaluate'
 class Candidate:
     "A network that can be evaluated"
     name: str # Of the run, or of the public weights
-    model: str # Name of `list_models`
+    model: str # Name of `list_models`; of another network the name in its record
     path: Path | None = None # File of weights; None for public weights
     recipe: Recipe | None = None # Of the run; None without a record
     recorded: float | None = None # Top-1 error at the end of the run, percent
@@ -88,7 +90,8 @@ def _files(folder):
 # %% ../../nbs/library/24_evaluate.ipynb #950c13f1
 def _candidate(path, runs):
     recipe, error = _record(path, runs)
-    model = recipe.model if recipe else max((n for n in networks if path.stem.startswith(n)), key=len, default=None)
+    known = max((n for n in networks if path.stem.startswith(n)), key=len, default=None)
+    model = model_name(recipe.model) if recipe else known
     if model is None:
         raise ValueError(f'unknown network in {path}: there is no record {path.stem}.json beside it or among the runs, '
                          f"and its name begins with none of {', '.join(networks)}")
@@ -156,16 +159,16 @@ def _black(images, path):
     return found if (found := blacklisted(images.names, path, must=False)).any() else None
 
 # %% ../../nbs/library/24_evaluate.ipynb #b872c259
-def evaluate(what, # Networks, as `candidates` takes them
-             data=None, # A folder with val/ or of validation images; an `Images`; None for the built-in ones
-             crops=(1,), # Any of 1, 12, 144
-             out='predictions', # Folder of the predictions: `out/<network>-<crops>`
-             runs=None, # Folder of the records, if they are not beside the weights
-             blacklist=None, # The development kit's file; searched for beside the images unless given
-             record=None, # File for the small record of the results, .json
-             classes=None, # Names of the networks' classes, or a file of them, if the folder does not have all
-             device=None, # A GPU if there is one, unless given
-             **kwargs, # `interpolation`, `average`, `bs`, `precision`, `workers`, `progress`, `fresh`: see `predict`
+def evaluate(what: str | Path | list, # Networks, as `candidates` takes them
+             data: str | Path | Images | None = None, # A folder with val/ or of images; None: the built-in ones
+             crops: int | tuple = (1,), # Any of 1, 12, 144
+             out: str | Path = 'predictions', # Folder of the predictions: `out/<network>-<crops>`
+             runs: str | Path | None = None, # Folder of the records, if they are not beside the weights
+             blacklist: str | Path | None = None, # The development kit's file; looked for beside the images
+             record: str | Path | None = None, # File for the small record of the results, .json
+             classes: str | Path | Sequence | None = None, # The networks' classes, or a file of them
+             device: str | None = None, # A GPU if there is one, unless given
+             **kwargs: Any, # `interpolation`, `average`, `bs`, `precision`, `workers`, `progress`, `fresh`: `predict`
             ) -> list: # Results, as dicts. The same call resumes an interrupted evaluation
     "Evaluate networks, each with every cropping method, and their ensemble"
     crops = list(dict.fromkeys([crops] if isinstance(crops, int) else crops))

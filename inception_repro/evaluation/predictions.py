@@ -22,7 +22,7 @@ __all__ = ['Predictions', 'Store', 'load_predictions', 'ranks', 'interval', 'Err
            'paired_difference']
 
 # %% ../../nbs/library/22_predictions.ipynb #7192e855
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Predictions:
     "Probabilities of a set of images"
     name: str # Of the network
@@ -35,6 +35,13 @@ class Predictions:
     reasons: dict = field(default_factory=dict) # Index of an image → why it could not be read
 
     def __len__(self): return len(self.p)
+
+    def __repr__(self):
+        e, crops = errors(self), self.meta.get('crops')
+        how = f", {crops} crop{'s' * (crops != '1')}" * bool(crops)
+        unread = f', {e.unreadable} unreadable' * bool(e.unreadable)
+        return (f'{self.name}: {len(self)} images, {len(self.classes)} classes{how}, top-1 error {e.top1:.2f} %, '
+                f'top-5 error {e.top5:.2f} %{unread}')
 
 # %% ../../nbs/library/22_predictions.ipynb #72b04044
 _SCALE, _FORMAT = 2**15, 1

@@ -5,23 +5,31 @@
 # %% ../../nbs/library/28_curves.ipynb #9f17c485
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..architecture.draw import write_picture
 from ..evaluation.tables import table_2
 from .plotting import (
     canvas, chance_error, class_count, comparable_runs, draw_chance, draw_legend, label_level, large, line_style,
-    marker_style, median_range, metric_label, missing_networks, network_label, recipe_value, recorded_devices,
-    runs_by_network, seed_band, seeds_text, small, style_axes)
-from ..support.tables import markdown_table
+    listed_runs, marker_style, median_range, metric_label, missing_networks, network_label, recipe_value,
+    recorded_devices, runs_by_network, seed_band, seeds_text, small, style_axes, varied_fields)
+from ..support.files import check_kind
+from ..support.suggest import unknown
+from ..support.tables import markdown_table, table_cell
+from ..training.records import Run
 
 # %% auto #0
-__all__ = ['figures', 'Plot', 'is_imagenet', 'caption', 'drawn_runs', 'figure_caption', 'curves_alt', 'plot_errors',
+__all__ = ['figures', 'Plot', 'is_imagenet', 'caption', 'drawn_runs', 'figure_caption', 'curves_alt', 'plot_errors', 'plot_runs',
            'evaluations_ahead', 'last_quarter', 'figure_table', 'lead_text', 'control_text', 'draw_figures']
 
 # %% ../../nbs/library/28_curves.ipynb #d050958e
@@ -173,21 +181,81 @@ def curves_alt(runs, # `Run`s, or the folder of their records
     return f"{metric_label(metric).capitalize()} error from epoch {x[0]:g} to {x[-1]:g}: {'; '.join(ends)}.{level}"
 
 # %% ../../nbs/library/28_curves.ipynb #71e774a1
-def plot_errors(runs, # `Run`s, or the folder of their records; networks that are not in the figure are left out
-                figure=21, # Number of the figure, or a `Plot` of your own
-                to=None, # File to write as well: .svg, .png or .pdf
-                start=0, # First epoch drawn; the paper's axes start at 20
-                log=False, # Logarithmic epochs
-               ): # A matplotlib figure that a notebook shows; raises `ValueError` for runs that must not be compared
+def plot_errors(runs: list | str | Path, # `Run`s, or the folder of their records; other networks are left out
+                figure: int | Plot = 21, # Number of the figure, or a `Plot` of your own
+                to: str | Path | None = None, # File to write as well: .svg, .png or .pdf
+                start: float = 0, # First epoch drawn; the paper's axes start at 20
+                log: bool = False, # Logarithmic epochs
+               ) -> Figure: # A notebook shows it; raises `ValueError` for runs that must not be compared
     "Error against epoch, as the paper draws it"
-    kinds = '.svg', '.png', '.pdf'
-    if to and Path(to).suffix.lower() not in kinds:
-        raise ValueError(f"cannot write {str(to)!r}; end its name in one of {', '.join(kinds)}")
+    check_kind(to)
     found, text = drawn_runs(runs, figure), figure_caption(runs, figure)
     with style.context('default'): fig = _draw(found, _lookup(figure)[1], text, start, log)
     fig.alt = curves_alt(runs, figure, start)
     if to: write_picture(fig, Path(to))
     return fig
+
+# %% ../../nbs/library/28_curves.ipynb #9085de56
+def _lines(runs):
+    "Label → `Run`s that are one line"
+    varied, many = varied_fields(runs), len({r.meta['model'] for r in runs}) > 1
+    def label(r):
+        own = {**r.meta['recipe'], 'dataset': r.meta['dataset']}
+        parts = [network_label(r.meta['model'])] * (many or not varied) + [f'{k} {table_cell(own[k])}' for k in varied]
+        return ', '.join(parts) + ' (not finished)' * (not r.meta['finished'])
+    found = {}
+    for r in runs: found.setdefault(label(r), []).append(r)
+    same = lambda rs: all(r['epoch'].tolist() == rs[0]['epoch'].tolist() for r in rs)
+    apart = lambda k, rs: {f"{k}, seed {r.meta['seed']}": [r] for r in rs}
+    return {name: rs for k, o in found.items() for name, rs in ({k: o} if same(o) else apart(k, o)).items()}
+
+# %% ../../nbs/library/28_curves.ipynb #d7d6e966
+_LOOKS = [('#0072B2', 'o', 'full'), ('#D55E00', 's', 'none'), ('#009E73', '^', 'full'), ('#CC79A7', 'D', 'none'),
+          ('#56B4E9', 'v', 'full'), ('#000000', 'o', 'none')] # colours that differ in lightness
+
+def _runs_caption(runs, metric):
+    "What the runs have in common, in words"
+    varied, seeds = varied_fields(runs), sorted({r.meta['seed'] for r in runs})
+    parts = [] if {'dataset', 'px', 'classes'} & set(varied) else _data_text(runs)
+    parts += [f'{k} {recipe_value(runs, k)}' for k in ('width', 'bs', 'optimizer', 'lr') if k not in varied]
+    weights = 'weights without averaging' if metric.startswith('raw_') else 'averaged weights'
+    return '; '.join([*parts, weights, f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
+                      ', '.join(recorded_devices(runs))]) + '.'
+
+def _draw_lines(ax, lines, metric, by):
+    "A line for each entry, with a band over several seeds"
+    ys = []
+    for (label, rs), (colour, marker, fill) in zip(lines.items(), cycle(_LOOKS)):
+        low, mid, high = (f([r[metric] for r in rs], axis=0) for f in (np.min, np.median, np.max))
+        if len(rs) > 1: ax.fill_between(rs[0][by], low, high, color=colour, alpha=.16, lw=0)
+        dots = dict(marker=marker, fillstyle=fill, ms=4) if len(mid) <= 24 else {}
+        ax.plot(np.median([r[by] for r in rs], axis=0), mid, color=colour, lw=1.6, label=label, **dots)
+        ys += [low, high]
+    _limits(ax, ys, False)
+
+# %% ../../nbs/library/28_curves.ipynb #8de7f20c
+def plot_runs(*runs: Run | str | Path | list, # `Run`s, paths of records, folders of records, or lists of these
+              metric: str = 'top1', # 'top1' or 'top5'; 'raw_top1' or 'raw_top5' of the weights without averaging
+              by: str = 'epoch', # 'epoch', 'step', 'images' or 'seconds'
+              ax: Axes | None = None, # Matplotlib axes to draw into; a figure with a caption unless given
+              to: str | Path | None = None, # File to write as well: .svg, .png or .pdf; for a figure of its own
+             ) -> Figure | Axes: # The figure, or `ax`. Raises `ValueError` if there is nothing to draw
+    "Error during training, of any runs; the legend names what differs between them"
+    runs = [r for r in listed_runs(runs) if r.rows]
+    if not runs: raise ValueError('no run has an evaluation yet; give runs with at least one')
+    for name, v, known in ('metric', metric, _METRICS), ('by', by, ('epoch', 'step', 'images', 'seconds')):
+        if v not in known: raise ValueError(unknown(name, v, known))
+    check_kind(to)
+    lines = _lines(runs)
+    with style.context('default'):
+        fig, axes = (None, ax) if ax else canvas(-(-len(lines) // 2), _runs_caption(runs, metric))
+        _draw_lines(axes, lines, metric, by)
+        chance = {chance_error([r], metric) for r in runs}
+        draw_chance(axes, chance.pop() if len(chance) == 1 else None)
+        style_axes(axes, by.capitalize(), f'Error ({metric_label(metric)}) %')
+        draw_legend(axes)
+    if to and fig: write_picture(fig, Path(to))
+    return fig or ax
 
 # %% ../../nbs/library/28_curves.ipynb #b901e609
 def evaluations_ahead(runs, # `Run`s
@@ -255,10 +323,10 @@ def control_text(runs, # `Run`s, or the folder of their records
     return f'{text}, and behind at less than half of them: no clear difference.'
 
 # %% ../../nbs/library/28_curves.ipynb #a716b66c
-def draw_figures(runs, # `Run`s, or the folder of one dataset's records, `figures/runs/<dataset>`
-                 out_dir, # Folder for fig21.svg, fig21.png, …
-                 say=print, # Called with the reason why a figure is left out
-                 **kwargs, # `start`, `log`: see `plot_errors`
+def draw_figures(runs: list | str | Path, # `Run`s, or the folder of one dataset's records, `figures/runs/<dataset>`
+                 out_dir: str | Path, # Folder for fig21.svg, fig21.png, …
+                 say: Callable = print, # Called with the reason why a figure is left out
+                 **kwargs: Any, # `start`, `log`: see `plot_errors`
                 ) -> list: # Paths written
     "Draw every figure whose networks have records"
     runs, paths = comparable_runs(runs), []

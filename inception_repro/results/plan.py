@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from ..architecture.cost import macs, params
 from .train_many import FOUR, recipes
 from ..support.files import atomic_write
-from ..training.recipe import network_of
-from ..training.records import environment
+from ..training.recipe import model_name, network_of
+from ..training.records import as_json, environment
 
 # %% auto #0
 __all__ = ['SIZES', 'data_size', 'training_flops', 'plan']
@@ -62,9 +62,9 @@ def _estimate(r, device, bs, steps):
     net, seen = network_of(r, classes), images // r.bs * r.bs * r.epochs
     batch, parts = _timed_batch(r, net, device, bs)
     rate = _images_per_second(r, classes, device, batch, parts, steps)
-    return dict(model=r.model, epochs=r.epochs, images=seen, steps=images // r.bs * r.epochs, parameters=params(net),
-                exaflops=training_flops(r) / 1e18, compiled=r.compile, batch=batch, images_per_second=rate,
-                hours=seen / rate / 3600)
+    return dict(model=model_name(r.model), epochs=r.epochs, images=seen, steps=images // r.bs * r.epochs,
+                parameters=params(net), exaflops=training_flops(r) / 1e18, compiled=r.compile, batch=batch,
+                images_per_second=rate, hours=seen / rate / 3600)
 
 # %% ../../nbs/library/51_plan.ipynb #51fda45b
 def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
@@ -87,10 +87,10 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
     for r in todo: data_size(r) # an unknown dataset is an error before anything is timed
     if device.type == 'cpu': todo = [replace(r, compile=False) for r in todo]
     for r in todo:
-        say(r.model)
+        say(model_name(r.model))
         rows.append(_estimate(r, str(device), bs, steps))
         each(rows[-1])
-    about = dict(preset=preset if isinstance(preset, str) else None, recipe=asdict(todo[0]), timed_steps=steps)
+    about = dict(preset=preset if isinstance(preset, str) else None, recipe=as_json(todo[0]), timed_steps=steps)
     if record:
         about |= dict(environment=environment(device), rows=rows)
         atomic_write(record, json.dumps(about, indent=1) + '\n')

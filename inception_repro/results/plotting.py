@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from ..architecture.draw import Picture, text_width
-from ..training.records import check_run, first_difference, free_fields, read_runs
+from ..training.records import FREE, Run, check_run, first_difference, free_fields, read_run, read_runs
 
 # %% auto #0
-__all__ = ['INK', 'GREY', 'GRID', 'small', 'large', 'comparable_runs', 'missing_networks', 'runs_by_network', 'recipe_value',
-           'class_count', 'chance_error', 'recorded_devices', 'network_label', 'metric_label', 'seeds_text',
-           'line_style', 'marker_style', 'median_range', 'seed_band', 'wrap_text', 'canvas', 'style_axes',
-           'label_level', 'draw_chance', 'draw_legend']
+__all__ = ['INK', 'GREY', 'GRID', 'small', 'large', 'comparable_runs', 'listed_runs', 'varied_fields', 'missing_networks',
+           'runs_by_network', 'recipe_value', 'class_count', 'chance_error', 'recorded_devices', 'network_label',
+           'metric_label', 'seeds_text', 'line_style', 'marker_style', 'median_range', 'seed_band', 'wrap_text',
+           'canvas', 'style_axes', 'label_level', 'draw_chance', 'draw_legend']
 
 # %% ../../nbs/library/27_plotting.ipynb #28d30817
 def comparable_runs(runs, # `Run`s, or the folder of one dataset's records
@@ -38,6 +38,19 @@ def comparable_runs(runs, # `Run`s, or the folder of one dataset's records
     return runs
 
 # %% ../../nbs/library/27_plotting.ipynb #d7a3098b
+def listed_runs(runs): # `Run`s, paths of records, folders of records, and lists of these
+    "All `Run`s, finished or not"
+    for r in runs:
+        if isinstance(r, Run): yield r
+        elif isinstance(r, (str, Path)): yield from read_runs(r, True, True) if Path(r).is_dir() else [read_run(r)]
+        else: yield from listed_runs(r)
+
+def varied_fields(runs): # `Run`s
+    "The fields of the recipe in which runs differ, apart from network and seed"
+    own = [{**r.meta['recipe'], 'dataset': r.meta['dataset']} for r in runs]
+    shared = set.intersection(*map(set, own)) - set(FREE) # an older record may lack a newer field
+    return [k for k in own[0] if k in shared and any(o[k] != own[0][k] for o in own)]
+
 def missing_networks(runs, models):
     "Those of `models` without a run"
     return [m for m in models if m not in {r.meta['model'] for r in runs}]

@@ -5,30 +5,38 @@
 # %% ../../nbs/library/30_reproduce.ipynb #c1403d85
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from .curves import draw_figures
 from .summary import write_summary
 from .train_many import FOUR, recipes, train_all
+from ..training.recipe import Recipe
 from ..training.records import read_run
 
 # %% auto #0
 __all__ = ['reproduce']
 
 # %% ../../nbs/library/30_reproduce.ipynb #7a0affd4
-def reproduce(preset='demo', # One of `PRESETS`, or a `Recipe`
-              seeds=1, # Number of seeds of each network
-              data=None, # A folder with train/ and val/; None for what can be generated or downloaded
-              out='reproduction', # Folder of the figures and of `summary.md`
-              runs=None, # Folder of the records; `out`/runs unless given
-              say=print, # Called with the name of each figure that is left out, and the reason
-              device=None, jobs=None, fresh=False, progress=True, # As `train_all` takes them
-              weights=None, until=None, cache=None, # The same
-              workers=2, # Processes that decode images, where these stay files
-              max_bytes=None, # Memory for decoded images, as `load` takes it
-              models=FOUR, # Names of `list_models`
-              controls=True, # Train the controls as well, which the figures show as thin lines
-              **changes, # Other fields of `Recipe`
+def reproduce(preset: str | Recipe = 'demo', # One of `PRESETS`, or a `Recipe`
+              seeds: int = 1, # Number of seeds of each network
+              data: str | Path | None = None, # A folder with train/ and val/; None: generated or downloaded data
+              out: str | Path = 'reproduction', # Folder of the figures and of `summary.md`
+              runs: str | Path | None = None, # Folder of the records; `out`/runs unless given
+              say: Callable = print, # Called with the name of each figure that is left out, and the reason
+              device: str | None = None, # 'cpu', 'cuda' or 'cuda:1'; by default a GPU if there is one
+              jobs: int | None = None, # Runs at the same time: by default one on a GPU, one per core on a CPU
+              fresh: bool = False, # Delete old records of these runs first
+              progress: bool = True, # Show bars
+              weights: str | Path | None = None, # Folder for the averaged weights; none are kept unless given
+              until: float | None = None, # Stop at this time, as `time.time` counts, and raise `OutOfTime`
+              cache: str | Path | None = None, # Folder for decoded images
+              workers: int = 2, # Processes that decode images, where these stay files
+              max_bytes: float | None = None, # Memory for decoded images, as `load` takes it
+              models: Sequence = FOUR, # Names of `list_models`, or networks' values
+              controls: bool = True, # Train the controls as well, which the figures show as thin lines
+              **changes: Any, # Other fields of `Recipe`
              ) -> list: # Paths of what was drawn and written
     "Train the four networks, draw Figures 21 to 26, write the summary"
     todo, out = recipes(preset, seeds, models, controls, **changes), Path(out)

@@ -56,7 +56,7 @@ def compare_curves(p, # Pure network: (x, error)
     return (float(np.median([time_ratio(p, r, e)[0] for e in grid])),) * 2, (float(top), float(bottom))
 
 # %% ../../nbs/3_results/03_speedup.ipynb #ab25c3fb
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Speedup:
     "How many times the epochs (or seconds) of a residual network a pure one needs, at the same error"
     pure: str
@@ -70,7 +70,7 @@ class Speedup:
     apart: int # Those of them without a common error
     at: dict = field(default_factory=dict) # Error → (from, to), for given errors
 
-    def __str__(self):
+    def __repr__(self):
         unit = dict(epoch='epochs', seconds='seconds')[self.by]
         pure, residual = network_label(self.pure), network_label(self.residual)
         text = f'{pure} needs {ratio_text(*self.ratio)} times the {unit} of {residual}'
@@ -91,12 +91,13 @@ def _median(ratios):
     "Median of lower and of upper bounds"
     return tuple(float(np.median(o)) for o in zip(*ratios))
 
-def speedup(runs, # `Run`s, or the folder of their records
-            pure='inception_v3', residual='inception_resnet_v1', # Networks to compare
-            metric='top1', # Error at which they are compared
-            by='epoch', # 'epoch' or 'seconds'; seconds are compared on one device only
-            at=(), # Errors at which the ratio is wanted as well, %
-            free=(), # Fields of the recipe in which the two may differ, such as 'lr'
+def speedup(runs: list | str | Path, # `Run`s, or the folder of their records
+            pure: str = 'inception_v3', # Network without residual connections
+            residual: str = 'inception_resnet_v1', # Network with them
+            metric: str = 'top1', # Error at which they are compared
+            by: str = 'epoch', # 'epoch' or 'seconds'; seconds are compared on one device only
+            at: tuple = (), # Errors at which the ratio is wanted as well, %
+            free: tuple = (), # Fields of the recipe in which the two may differ, such as 'lr'
            ) -> Speedup: # Raises `ValueError` for a network without a record
     "How many times the epochs of the residual network the pure one needs for the same error"
     if by not in ('epoch', 'seconds'): raise ValueError(f"by is {by!r}; one of epoch, seconds")

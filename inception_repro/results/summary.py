@@ -33,7 +33,8 @@ def network_row(model, # Recorded name of a network
     width, px, classes = recipe_value(runs, 'width'), recipe_value(runs, 'px', 'size'), class_count(runs)
     known = width and px and classes
     changes = {k: v for k in PRINTED if (v := recipe_value(runs, k)) is not None}
-    net = configure(model.split('+')[0], num_classes=classes, width=width, **changes) if known else None
+    name = recipe_value(runs, 'model') or model.split('+')[0]
+    net = configure(name, num_classes=classes, width=width, **changes) if known else None
     return dict(
         network=network_label(model), parameters=params(net, (px, px, 3)) if known else None,
         gmacs=macs(net, (px, px, 3)) / 1e9 if known else None,
@@ -103,7 +104,7 @@ def _timed(runs, rows):
     return f'{what} Only one seed{some}, so their variation is unknown.'
 
 # %% ../../nbs/library/29_summary.ipynb #14bae9d9
-def summary(runs, # `Run`s, or the folder of their records
+def summary(runs: list | str | Path, # `Run`s, or the folder of their records
            ) -> Summary: # Markdown where it is shown or written
     "Errors, costs and speed-ups"
     runs = comparable_runs(runs)

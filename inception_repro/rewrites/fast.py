@@ -9,6 +9,7 @@ import copy
 import ctypes
 import warnings
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -93,9 +94,9 @@ def _replacement(m):
     return FusedResidual(m) if type(m) is ResidualUnit and m.scale == 1 and isinstance(m.linear, Packed) else m
 
 # %% ../../nbs/library/09_fast.ipynb #67827e5e
-def fast(net, # A module of `build` or `create_model`
-         dtype=torch.float32, # Of the weights; bfloat16 where the processor has it, at a cost in accuracy
-        ): # A new module in evaluation mode, without gradients for its weights
+def fast(net: nn.Module, # A module of `build` or `create_model`
+         dtype: torch.dtype | None = torch.float32, # Of the weights; bfloat16 is less accurate, and needs hardware
+        ) -> nn.Module: # A new module in evaluation mode, without gradients for its weights
     "The network folded, merged and in the hardware's memory format; the same logits in less time"
     net = copy.deepcopy(net).eval().requires_grad_(False)
     for rewrite in (pool_after, fold_bn, fold_scale, merge_1x1): net = rewrite(net)
@@ -108,11 +109,11 @@ def fast(net, # A module of `build` or `create_model`
 FROZEN = pool_after, fold_bn, fold_scale # merged siblings gain nothing here (benchmarks/records/frozen.json)
 
 @torch.no_grad()
-def frozen(net, # `Net` on a CPU, in float32
-           x, # Images of the size, and of the batch size, to expect
-           dtype=torch.float32, # Of the weights and logits; bfloat16 where the processor has it, at a cost in accuracy
-           rewrites=FROZEN, # Applied first, in this order; the default is best with `keep_memory`
-          ): # A function of such images that gives their logits
+def frozen(net: nn.Module, # `Net` on a CPU, in float32
+           x: torch.Tensor, # Images of the size, and of the batch size, to expect
+           dtype: torch.dtype | None = torch.float32, # Of weights and logits; bfloat16 is less accurate
+           rewrites: Sequence = FROZEN, # Applied first, in this order; the default is best with `keep_memory`
+          ) -> nn.Module: # A function of such images that gives their logits
     "The rewritten network as one oneDNN program"
     kind, net = dict(dtype=dtype, memory_format=torch.channels_last), copy.deepcopy(net).eval()
     for rewrite in rewrites: net = rewrite(net)

@@ -9,9 +9,12 @@ import re, warnings
 from contextlib import contextmanager, suppress
 from errno import ENOSPC
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ..architecture.graph import Network
+from ..architecture.networks import network
 from ..data.folders import existing_folder
 from ..data.load import NAMES, Data, dataset_root
 from ..support.files import atomic_write
@@ -20,7 +23,7 @@ from .callbacks import (
     BlockActivity, OutOfTime, ProgressBar, RecordKeeper, Stopwatch, TimeLimit, out_of_time)
 from .checkpoint import Checkpoints, locked, restore, seeded
 from .learner import learner, load_data
-from .recipe import Recipe, evaluation_steps, run_name
+from .recipe import Recipe, evaluation_steps, model_name, preset, run_name
 from .records import Record, as_json, environment, read_run, run_path
 
 # %% auto #0
@@ -31,7 +34,9 @@ def _check_recipe(run, recipe, data=None):
     "The run; raises `ValueError` unless it has this recipe and these data"
     old, new = {**as_json(Recipe()), **run.meta['recipe']}, as_json(recipe)
     if data: old, new = {**old, 'dataset_hash': run.meta['dataset_hash']}, {**new, 'dataset_hash': data.hash}
-    if changed := [f'{k}: {old.get(k)!r} -> {new.get(k)!r}' for k in {**old, **new} if old.get(k) != new.get(k)]:
+    text = lambda k, v: repr(model_name(v) if k == 'model' else v)
+    if changed := [f'{k}: {text(k, old.get(k))} -> {text(k, new.get(k))}' for k in {**old, **new}
+                   if old.get(k) != new.get(k)]:
         raise ValueError(message(
             lambda way: f"{run.path} was made with another recipe: {', '.join(changed)}; choose another "
                         f"{way('out', '--out or --runs')}, or replace it with {way('fresh=True', '--fresh')}"))
@@ -153,22 +158,23 @@ def _return_finished(run, save_weights):
     return run
 
 # %% ../../nbs/library/19_fit.ipynb #6c223115
-def fit(recipe, # `Recipe`
-        out='runs', # Folder of the records; this one's is `out/<dataset>/<model>-<seed>.csv`
-        data=None, # A folder with train/ and val/, or a `Data`; None for what can be generated or downloaded
-        device=None, # 'cpu', 'cuda' or 'cuda:1'; by default a GPU if there is one
-        fresh=False, # Start again, and replace an existing record
-        save_weights=None, # File for the averaged weights at the end (safetensors)
-        save_every=300., # Seconds between checkpoints; a small network is also saved after every evaluation
-        until=None, # Stop with a checkpoint at this time, as `time.time` counts, and raise `OutOfTime`
-        progress=True, # Show a bar, or a line per evaluation where no bar can be drawn
-        cbs=(), # More callbacks for the `Learner`
-        activity_every=None, # Record gradients and ratios of all blocks beside the record, every so many steps
-        env=None, # Environment for the record; looked up unless given
-        workers=2, # Processes that decode, for images that are read from files
-        **kwargs, # `cache`, `max_bytes`: see `load`
-       ): # `Run`
+def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is trained as the preset `demo`
+        out: str | Path = 'runs', # Folder of the records; this one's is `out/<dataset>/<model>-<seed>.csv`
+        data: str | Path | Data | None = None, # A folder with train/ and val/; None: generated or downloaded data
+        device: str | torch.device | None = None, # 'cpu', 'cuda' or 'cuda:1'; by default a GPU if there is one
+        fresh: bool = False, # Start again, and replace an existing record
+        save_weights: str | Path | None = None, # File for the averaged weights at the end (safetensors)
+        save_every: float = 300., # Seconds between checkpoints; a small network is also saved after every evaluation
+        until: float | None = None, # Stop with a checkpoint at this time, as `time.time` counts, and raise `OutOfTime`
+        progress: bool = True, # Show a bar, or a line per evaluation where no bar can be drawn
+        cbs: object = (), # More callbacks for the `Learner`
+        activity_every: int | None = None, # Record gradients and ratios of all blocks, every so many steps
+        env: dict | None = None, # Environment for the record; looked up unless given
+        workers: int = 2, # Processes that decode, for images that are read from files
+        **kwargs: Any, # `cache`, `max_bytes`: see `load`
+       ) -> Run: # `Run`
     "Train a network, or resume its interrupted run; a finished run is returned at once"
+    if not isinstance(recipe, Recipe): recipe = preset('demo', network(recipe))
     if not isinstance(workers, int) or workers < 0:
         raise ValueError(f'workers is {workers!r}; use a whole number, 0 to decode without more processes')
     if data is not None and not isinstance(data, Data) and data not in NAMES: existing_folder(dataset_root(data))

@@ -6,24 +6,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from inspect import Parameter, signature
 from math import floor, isfinite
 from numbers import Real
+from typing import Any
 
-from ..architecture.graph import min_train_size
-from ..architecture.networks import configure, network
+from fastcore.basics import patch
+
+from ..architecture.custom import custom_name, definition
+from ..architecture.graph import Network, min_train_size
+from ..architecture.networks import Architecture, configure, network, networks
 from ..support.suggest import unknown
+from ..support.tables import markdown_table
 
 _all_ = ['replace']
 
 # %% auto #0
-__all__ = ['PRINTED', 'EPOCHS', 'PRESETS', 'Recipe', 'network_of', 'arm', 'run_name', 'paper_epochs', 'preset',
-           'evaluation_steps', 'replace']
+__all__ = ['PRINTED', 'EPOCHS', 'PRESETS', 'Recipe', 'network_of', 'arm', 'model_name', 'run_name', 'settings', 'paper_epochs',
+           'preset', 'evaluation_steps', 'replace']
 
 # %% ../../nbs/2_training/00_recipe.ipynb #6da35073
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
     "All settings of a training run"
-    model: str = 'inception_resnet_v2' # Name of `list_models` (Figures 9, 15)
+    model: str | Architecture = 'inception_resnet_v2' # Name of `list_models`, or a network's value (Figures 9, 15)
     width: float = 1. # Factor on every number of filters (1 is the paper; below it, ours)
     scale: float | tuple | None = None # Of residual branches (§3.3); None: the network's; 0: no blocks
     shortcut: float | None = None # Pure networks: block → input + shortcut · block; 0: no blocks (experiment, ours)
@@ -65,7 +71,19 @@ class Recipe:
         for f in fields(self): # JSON has lists
             if isinstance(v := getattr(self, f.name), list): object.__setattr__(self, f.name, tuple(v))
         if isinstance(self.evals, Real): object.__setattr__(self, 'evals', (self.evals,))
+        object.__setattr__(self, 'model', _known(self.model))
         _check(self)
+
+    def __repr__(self):
+        changed = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) != f.default}
+        return f"Recipe({', '.join(f'{k}={v!r}' for k, v in changed.items())})"
+
+def _known(model):
+    "A name of `list_models`, if the network is there; else its value, with nothing that training sets itself"
+    if isinstance(model, str): return network(model).name
+    what = definition(network(model))
+    same = networks.get(what['name'])
+    return same.name if same and definition(same) == what else network(what)
 
 # %% ../../nbs/2_training/00_recipe.ipynb #12a53a91
 def network_of(recipe, # `Recipe`
@@ -88,11 +106,16 @@ def arm(recipe, # `Recipe`, or a record's dict of one
     marks = ['no_blocks' if v[k] == 0 else k + text(v[k]) for k in ('scale', 'shortcut') if v[k] is not None]
     return '+'.join(marks + ['no_addition'] * (not v['addition']) + ['projection_norm'] * v['projection_norm'])
 
+def model_name(model, # As a `Recipe` or its record has it
+              ) -> str:
+    "A network's name in records: `inception_v4`; of a network of your own `NAME.DIGEST`"
+    return model if isinstance(model, str) else custom_name(model)
+
 def run_name(recipe, # `Recipe`, or a record's dict of one
             ) -> str: # The name of a run's files, without its seed
     "Model and arm: `inception_v4`, `inception_v4+shortcut0.2`"
     model = recipe['model'] if isinstance(recipe, dict) else recipe.model
-    return '+'.join(filter(None, [model, arm(recipe)]))
+    return '+'.join(filter(None, [model_name(model), arm(recipe)]))
 
 # %% ../../nbs/2_training/00_recipe.ipynb #27414358
 _whole = lambda v: isinstance(v, int) and not isinstance(v, bool)
@@ -128,16 +151,31 @@ def _check(r):
     if not _whole(r.px): raise ValueError(f'px is {r.px!r}; use a whole number')
     if r.px < (need := min_train_size(net := network_of(r))):
         way = ' with its auxiliary head; use aux=0 for a network without it' * bool(net.aux)
-        raise ValueError(f'px is {r.px!r}; {r.model} needs {need}{way}')
+        raise ValueError(f'px is {r.px!r}; {net.name} needs {need}{way}')
+
+# %% ../../nbs/2_training/00_recipe.ipynb #60f13f3c
+def settings(recipe=None, # `Recipe`; the default one unless given
+            ) -> list: # Of dicts: field, value, note (meaning and source)
+    "Every setting of a recipe with its comment"
+    from fastcore.docments import docments
+    from inception_repro.training.recipe import Recipe as documented # a notebook's class has no source to read
+    recipe, notes = recipe or documented(), docments(documented)
+    return [dict(field=f.name, value=getattr(recipe, f.name), note=notes[f.name]) for f in fields(recipe)]
+
+@patch
+def _repr_markdown_(self: Recipe):
+    text = lambda v: ', '.join(map(str, v)) if isinstance(v, tuple) else repr(v) if isinstance(v, float) else str(v)
+    rows = [[f"`{o['field']}`", text(o['value']), o['note']] for o in settings(self)]
+    return markdown_table(rows, ['field', 'value', 'meaning and source'])
 
 # %% ../../nbs/2_training/00_recipe.ipynb #909713f5
 EPOCHS = dict( # where Figures 21–24 end
     inception_v3=200, inception_resnet_v1=200, inception_v4=160, inception_resnet_v2=160)
 
-def paper_epochs(model, # Name of `list_models`
+def paper_epochs(model, # Name of `list_models`, or a network's value
                 ) -> int: # Epochs, for a variant those of its network
     "The number of epochs that the paper's figures show"
-    return EPOCHS.get(model.split('.')[0], 160)
+    return EPOCHS.get(getattr(model, 'name', model).split('.')[0], 160)
 
 # %% ../../nbs/2_training/00_recipe.ipynb #1f59dad2
 _SMALL = dict(aux=0., width=.25, stored=64, px=75, bs=32)
@@ -151,9 +189,9 @@ PRESETS = dict(
     fractals20=dict(dataset='fractals', classes=20, per_class=200, valid_per_class=50, **_SMALL | dict(px=107),
                     init='glorot', epochs=8, evals=2, compress=9.))
 
-def preset(name='demo', # One of `PRESETS`
-           model=None, # Name of `list_models`; Inception-ResNet-v2 unless given
-           **changes, # Other fields of `Recipe`
+def preset(name: str = 'demo', # One of `PRESETS`
+           model: str | Network | None = None, # Name of `list_models`, or a value; Inception-ResNet-v2 unless given
+           **changes: Any, # Other fields of `Recipe`
           ) -> Recipe: # Raises `ValueError` for an unknown name, field or value
     "A recipe by name, with changes"
     if name not in PRESETS: raise ValueError(unknown('preset', name, PRESETS))
@@ -163,6 +201,19 @@ def preset(name='demo', # One of `PRESETS`
     settings = {**PRESETS[name], **(dict(model=model) if model else {}), **changes}
     if name == 'paper': settings.setdefault('epochs', paper_epochs(settings.get('model', Recipe.model)))
     return Recipe(**settings)
+
+class _ByPreset:
+    "The default of a field in the signature of `preset`"
+    def __repr__(self): return 'by preset'
+
+def _with_fields(f):
+    "The signature of `f` with the fields of a recipe in place of its last parameter, for completion with Tab"
+    *first, _ = signature(f).parameters.values()
+    more = [Parameter(o.name, Parameter.KEYWORD_ONLY, default=_ByPreset(), annotation=o.type)
+            for o in fields(Recipe) if o.name not in {p.name for p in first}]
+    return signature(f).replace(parameters=[*first, *more])
+
+preset.__signature__ = _with_fields(preset)
 
 # %% ../../nbs/2_training/00_recipe.ipynb #e03d804b
 def evaluation_steps(recipe, # `Recipe`

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json, math, os, platform, re, subprocess, time, warnings
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
+from ..architecture.custom import definition
+from ..architecture.graph import Network
 from ..support.files import atomic_write
 from ..support.messages import message
 from .integrity import disagreement, seal, seal_broken, table_digest
@@ -181,8 +183,10 @@ def _measure_parts(time, # The field of that name
 
 # %% ../../nbs/library/16_records.ipynb #0b95fa50
 def as_json(recipe):
-    "A recipe as JSON gives it back"
-    return json.loads(json.dumps(asdict(recipe) if is_dataclass(recipe) else recipe, allow_nan=False))
+    "A recipe as JSON gives it back; a network of your own as its definition"
+    if is_dataclass(recipe): recipe = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
+    plain = lambda o: definition(o) if isinstance(o, Network) else asdict(o)
+    return json.loads(json.dumps(recipe, allow_nan=False, default=plain))
 
 def first_difference(a, b, names=('in the first', 'in the second'), shared=False):
     "The first field in which two dicts differ, in words; empty if none. `shared`: only fields that both have"
@@ -232,9 +236,9 @@ def _meta(path):
     return meta
 
 # %% ../../nbs/library/16_records.ipynb #82bed8c3
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    "A record as read"
+    "A record as read; a notebook shows its curve"
     path: Path # The table
     meta: dict # The fields of the `.json`
     rows: list # One dict per evaluation
@@ -246,7 +250,17 @@ class Run:
 
     def __len__(self): return len(self.rows)
 
-def read_run(path, # The table of a record
+    def __repr__(self):
+        m = self.meta
+        last = f", top-1 error {self.rows[-1]['top1']:.1f} % at epoch {self.rows[-1]['epoch']:g}" if self.rows else ''
+        return f"{m['model']} seed {m['seed']} on {m['dataset']}{last}{', not finished' * (not m['finished'])}"
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        import inception_repro as api # only now: what draws curves imports this module
+        if not self.rows: return {'text/plain': repr(self)}
+        return {'text/plain': repr(self), 'image/svg+xml': api.picture_bytes(api.plot_runs(self), 'svg').decode()}
+
+def read_run(path: str | Path, # The table of a record
             ) -> Run: # Finished or not; raises `ValueError` or `FileNotFoundError` for a damaged record
     "Read one record"
     meta, text = _meta(path := Path(path)), _text(path)
@@ -301,9 +315,9 @@ def check_run(run, # A `Run`, or the path of one
     return run
 
 # %% ../../nbs/library/16_records.ipynb #5dc2a010
-def read_runs(folder, # One dataset's records, such as `figures/runs/fractals`
-              mixed=False, # Allow recipes to differ
-              unfinished=False, # Include unfinished runs
+def read_runs(folder: str | Path, # One dataset's records, such as `figures/runs/fractals`
+              mixed: bool = False, # Allow recipes to differ
+              unfinished: bool = False, # Include unfinished runs
              ) -> list: # `Run`s, by name; none if none is finished
     "Read and check every record of a folder; all have one recipe"
     if not (runs := [read_run(p) for p in sorted(Path(folder).glob('*.csv'))]):
