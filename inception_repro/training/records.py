@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import json, math, os, platform, re, subprocess, time, warnings
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
 from ..architecture.custom import definition
-from ..architecture.graph import Network
 from ..support.files import atomic_write
 from ..support.messages import message
 from .integrity import disagreement, seal, seal_broken, table_digest
@@ -185,8 +184,7 @@ def _measure_parts(time, # The field of that name
 def as_json(recipe):
     "A recipe as JSON gives it back; a network of your own as its definition"
     if is_dataclass(recipe): recipe = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
-    plain = lambda o: definition(o) if isinstance(o, Network) else asdict(o)
-    return json.loads(json.dumps(recipe, allow_nan=False, default=plain))
+    return json.loads(json.dumps(recipe, allow_nan=False, default=definition))
 
 def first_difference(a, b, names=('in the first', 'in the second'), shared=False):
     "The first field in which two dicts differ, in words; empty if none. `shared`: only fields that both have"
@@ -257,8 +255,8 @@ class Run:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         import inception_repro as api # only now: what draws curves imports this module
-        if not self.rows: return {'text/plain': repr(self)}
-        return {'text/plain': repr(self), 'image/svg+xml': api.picture_bytes(api.plot_runs(self), 'svg').decode()}
+        curve = api.picture_bytes(api.plot_runs(self), 'svg').decode() if self.rows else None
+        return {'text/plain': repr(self), **({'image/svg+xml': curve} if curve else {})}
 
 def read_run(path: str | Path, # The table of a record
             ) -> Run: # Finished or not; raises `ValueError` or `FileNotFoundError` for a damaged record
