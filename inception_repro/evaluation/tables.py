@@ -114,12 +114,14 @@ def _lines(number, results):
 def _notes(table, found, split):
     "Footnotes: errata, and how our images differ from the paper's"
     notes = [f'\\* {r.printed}: {r.erratum}.' for r in table.rows if r.erratum]
-    if found and split != table.split: notes.append('Our errors are of all images; the blacklist applies to ImageNet only.')
+    if found and split != table.split:
+        notes.append('Our errors are of all images; the blacklist applies to ImageNet only.')
     released = sorted({m for r in found for m in r['models'] if m.endswith('.released')})
     notes += unread_note(found) + [f"{m} is its authors' code, not the paper's figure." for m in released]
     for data, images, classes in sorted({(r['data'], r['images'], r['classes']) for r in found}):
         if (images, classes) not in ((50_000, 1000), (48_238, 1000)):
-            notes.append(f'Our errors are of {images:,} images of {classes:,} classes ({data}), not of all of ImageNet.')
+            notes.append(f'Our errors are of {images:,} images of {classes:,} classes ({data}), '
+                         'not of all of ImageNet.')
     return notes
 
 def compare(number, # Table 2, 3, 4 or 5
