@@ -15,6 +15,7 @@ import torch
 
 from ..architecture.graph import Network
 from ..architecture.networks import network
+from ..architecture.weight_files import weights_bytes
 from ..data.folders import existing_folder
 from ..data.load import NAMES, Data, dataset_root
 from ..support.files import atomic_write
@@ -119,10 +120,6 @@ def forget(path): # The table of a record
         for p in path, path.with_suffix('.json'), path.with_suffix('.activity.json'): p.unlink(missing_ok=True)
 
 # %% ../../nbs/library/19_fit.ipynb #0a55e4ae
-def _save_weights(net, path):
-    from safetensors.torch import save
-    atomic_write(path, save({k: v.contiguous().cpu() for k, v in net.state_dict().items()}))
-
 def _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress, **kwargs):
     "A learner at its last checkpoint, and its record"
     checkpoints, begin = Checkpoints(_folder(path)), dict(step=0, seconds=0., wall=0.)
@@ -163,7 +160,7 @@ def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is t
         data: str | Path | Data | None = None, # A folder with train/ and val/; None: generated or downloaded data
         device: str | torch.device | None = None, # 'cpu', 'cuda' or 'cuda:1'; by default a GPU if there is one
         fresh: bool = False, # Start again, and replace an existing record
-        save_weights: str | Path | None = None, # File for the averaged weights at the end (safetensors)
+        save_weights: str | Path | None = None, # File for the averaged weights: .pth, .pt: PyTorch, else safetensors
         save_every: float = 300., # Seconds between checkpoints; a small network is also saved after every evaluation
         until: float | None = None, # Stop with a checkpoint at this time, as `time.time` counts, and raise `OutOfTime`
         progress: bool = True, # Show a bar, or a line per evaluation where no bar can be drawn
@@ -195,7 +192,7 @@ def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is t
 # %% ../../nbs/library/19_fit.ipynb #5ea6b3b8
 def _finish(learn, record, save_weights):
     "Write the weights, close the record, delete the checkpoints: in this order"
-    if save_weights: _save_weights(learn.average.net.module, save_weights)
+    if save_weights: atomic_write(save_weights, weights_bytes(learn.average.net.module.state_dict(), save_weights))
     if peak := learn.record_keeper.peak(): record.meta['environment']['peak_memory'] = peak
     record.finish()
     Checkpoints(_folder(record.path)).clean(all=True)
