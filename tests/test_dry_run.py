@@ -1,0 +1,161 @@
+"""Everything that would run on a GPU, with tensors that have no values; and two mistakes that must be found.
+
+Not in a notebook: it goes through the whole package. nbs/library/55_dry_run.ipynb lists what a dry run cannot find.
+"""
+import inspect
+import textwrap
+
+import pytest
+import torch
+
+from inception_repro._testing import noise_tiny_imagenet
+from inception_repro.architecture.build import build
+from inception_repro.benchmarking import bench
+from inception_repro.data import augment, batches
+from inception_repro.data.load import load
+from inception_repro.evaluation.predict import predict
+from inception_repro.evaluation.validation import valid_images
+from inception_repro.results import train_many
+from inception_repro.results.plan import plan
+from inception_repro.rewrites.fast import fast
+from inception_repro.support.dry_run import WaitsForGPU, fake_gpu
+from inception_repro.training import learner as learners
+from inception_repro.training.fit import find_device, fit
+from inception_repro.training.learner import learner
+from inception_repro.training.recipe import network_of, replace, run_name
+from inception_repro.training.records import read_run, run_path
+from training_fixtures import TINY, Raise
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+TINY = replace(TINY, bs=32, epochs=1, evals=1) # two steps
+BARE = replace(TINY, scale=0.) # stem and reductions alone
+
+
+def train(recipe, data, **kwargs):
+    "A learner that has trained an epoch on a GPU that is not there; nothing has waited for it"
+    with fake_gpu() as gpu:
+        learn = learner(recipe, data, 'cuda', **kwargs)
+        learn.dls.train.one_batch() # copies constants to the GPU, once
+        try:
+            with gpu.no_waiting(): learn.fit(1)
+        finally: learn.cast.leave()
+    assert learn.count.step == len(learn.dls.train) == learn.average.net.n_averaged > 0
+    return learn
+
+
+def devices(*nets): return {str(t.device) for net in nets for t in (*net.parameters(), *net.buffers()) if t.ndim}
+
+
+@pytest.mark.parametrize('changes', [
+    dict(model='inception_v3', px=299, aux=.4, precision='bf16', replicas=2),
+    dict(model='inception_v4', optimizer='adamw', lr=.002, wd=.05, hue=.2, merge=True),
+    dict(model='inception_resnet_v1', channels_last=False, clip=None, compile=True),
+    dict(model='inception_resnet_v2', precision='bf16', merge=True)], ids=lambda o: o['model'])
+def test_a_step_never_waits(data, changes):
+    "Each of the four networks; each part of the learner in at least one of them"
+    learn = train(replace(TINY, bs=66, **changes), data)
+    assert devices(learn.model, learn.average.net.module) == {'cuda:0'} == {str(learn.count.total.device)}
+
+
+def test_images_from_files(tmp_path):
+    folder = noise_tiny_imagenet(tmp_path/'noise', classes=32)
+    recipe = replace(BARE, dataset='noise', classes=32, per_class=None, valid_per_class=None)
+    data = load(folder, 64, max_bytes=0, progress=False)
+    assert not torch.is_tensor(data.train.x)
+    train(recipe, data, workers=1)
+
+
+def mutate(monkeypatch, owner, name, old, new):
+    "Replace a piece of a function's text"
+    text, places = textwrap.dedent(inspect.getsource(getattr(owner, name))), {}
+    assert text.count(old) == 1
+    exec(text.replace(old, new), vars(inspect.getmodule(owner)), places)
+    monkeypatch.setattr(owner, name, places[name])
+
+
+MISTAKES = {
+    'a number is read': (
+        learners.Count, 'after_step', 'self.loss.detach()', 'self.loss.item()', 'a value is read'),
+    'an index is on the CPU': (
+        augment, 'crop_box', 'torch.arange(len(u), device=u.device)', 'torch.arange(len(u))',
+        'the index is on the CPU'),
+    'a condition on a value': (
+        learners.Clip, 'before_step', 'clip_norm(', 'self.norm < 0 or self.learn.loss < 9 and clip_norm(',
+        'a value is read'),
+    'memory is not pinned': (batches, '_send', 't.pin_memory()', 't', 'not pinned'),
+    'a tensor is on the CPU': (
+        augment, 'distort', 'torch.eye(3, device=x.device)', 'torch.eye(3)', 'different devices')}
+
+
+@pytest.mark.parametrize('mistake', MISTAKES)
+def test_a_mistake_is_found(data, monkeypatch, mistake):
+    "The same step as above, with one mistake in it"
+    owner, name, old, new, words = MISTAKES[mistake]
+    mutate(monkeypatch, owner, name, old, new)
+    recipe = replace(BARE, optimizer='adamw', lr=.002)
+    with pytest.raises(RuntimeError, match=words) as e: train(recipe, data)
+    assert isinstance(e.value, WaitsForGPU) == (words != 'different devices')
+    monkeypatch.undo()
+    train(recipe, data)
+
+
+def test_a_run_in_pieces(tmp_path, data):
+    "Rows, checkpoints, an interruption, the resumed run, weights; in the record is the GPU"
+    recipe, place = replace(BARE, precision='bf16', epochs=2), dict(data=data, device='cuda', progress=False)
+    weights = tmp_path/'w.safetensors'
+    with fake_gpu():
+        with pytest.raises(KeyboardInterrupt, match='resumes at step 3'):
+            fit(recipe, tmp_path, save_every=0, cbs=[Raise(3, 'after_batch')], activity_every=2, **place)
+        run = fit(recipe, tmp_path, save_weights=weights, **place)
+    assert run['step'].tolist() == [2, 4] and run.meta['finished'] and weights.exists()
+    assert [p['step'] for p in run.meta['time']['resumed']] == [3]
+    assert run.meta['environment']['device'] == 'no GPU, dry run' and 'cuda' in run.meta['environment']
+
+
+def test_a_run_in_a_process_of_its_own(tmp_path, monkeypatch):
+    import dry_worker
+    monkeypatch.setattr(train_many, 'start_worker', dry_worker.start_worker) # its GPU has no values either
+    train_many._train_in_parallel([BARE], 1, dict(out=str(tmp_path), data=None, device='cuda'), None)
+    run = read_run(run_path(tmp_path, BARE.dataset, run_name(BARE), BARE.seed))
+    assert run.meta['finished'] and run.meta['environment']['device'] == 'no GPU, dry run'
+
+
+def test_devices():
+    with fake_gpu(2):
+        assert [str(find_device(d)) for d in (None, 'cuda:1', 'cpu')] == ['cuda', 'cuda:1', 'cpu']
+        with pytest.raises(ValueError, match="device is 'cuda:2', but torch finds 2"): find_device('cuda:2')
+    with pytest.raises(ValueError, match='finds no GPU'): find_device('cuda')
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bf16', 'fp16'])
+def test_predictions_of_144_crops(tmp_path, precision):
+    images = valid_images(classes=3, per_class=1)
+    with fake_gpu():
+        net = build(network_of(BARE, 3))
+        pred = predict(net, images, tmp_path, 144, BARE.px, device='cuda', precision=precision, progress=False)
+    assert pred.p.shape == (3, 3) and devices(net) == {'cuda:0'}
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_fast(dtype):
+    with fake_gpu():
+        net = fast(build(network_of(BARE, 3)).to('cuda'), dtype)
+        x = torch.randn(2, 3, 75, 75, device='cuda')
+        with torch.inference_mode(): y = net(x.to(dtype))
+    assert y.dtype == dtype and devices(net) == {'cuda:0'}
+
+
+@pytest.mark.parametrize('train', [False, True])
+def test_benchmarks(monkeypatch, train):
+    "Every contender takes its first two steps, and the product of matrices too"
+    monkeypatch.setattr(bench, 'configure', lambda *args, **kwargs: network_of(BARE, 1000))
+    monkeypatch.setattr(bench, '_rounds', lambda steps, *_: {n: [1.] for n in steps})
+    with fake_gpu(): rows = bench.bench('inception_resnet_v1', train, px=75, bs=2, device='cuda', bf16=True)
+    assert [r['name'] for r in rows if 'bf16' in r['name']] == ['ours bf16' if train else 'fast bf16']
+    assert not [r for r in rows if 'skipped' in r], rows
+
+
+def test_the_plan_and_the_profiler():
+    with fake_gpu():
+        row, = plan('demo', models=['inception_resnet_v1'], steps=1, scale=0., width=1/16, compile=True)
+    assert row['batch'] == 32 and row['compiled'] and row['hours'] > 0
