@@ -86,7 +86,7 @@ def test_sigkill(whole, tmp_path):
         time.sleep(random.random() / 20)
         p.send_signal(signal.SIGKILL)
         assert p.wait() == -signal.SIGKILL
-    (folder(tmp_path)/'.000000000009.pt.1.tmp').write_bytes(b'half') # as a kill within a write leaves it
+    (folder(tmp_path)/f'.inception-repro-{"0" * 16}.tmp').write_bytes(b'half') # as a kill within a write leaves it
     p = child(tmp_path)
     p.communicate()
     again = read_run(tmp_path/'fractals/inception_resnet_v1-0.csv')

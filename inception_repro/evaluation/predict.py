@@ -18,7 +18,7 @@ import torch
 from ..data.pixels import digest, report
 from .crops import INTERPOLATIONS, crops_1, crops_12, crops_144, views
 from .predictions import Predictions, Store, load_predictions
-from ..training.checkpoint import locked
+from ..support.files import locked
 from ..support.messages import UserError
 from ..support.progress import ProgressBars
 from ..support.suggest import unknown

@@ -121,7 +121,7 @@ def save(self: RecordKeeper):
     with self.stopwatch.paused():
         self.check(self.count.total)
         began = time.monotonic()
-        times = dict(seconds=self.stopwatch.seconds, wall=self.record.wall, memory=self.peak())
+        times = dict(seconds=self.stopwatch.seconds, wall=self.record.wall, memory=self.peak(), table=self.record.digest())
         self.checkpoints.save(self.count.step, run_state(self.learn) | times)
     self.saved_at, self.saved_step = time.monotonic(), self.count.step
     self.save_time = self.saved_at - began

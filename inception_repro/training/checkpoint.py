@@ -5,8 +5,8 @@
 # %% ../../nbs/library/17_checkpoint.ipynb #19dbeb45
 from __future__ import annotations
 
-import io, os, random, warnings
-from contextlib import contextmanager, suppress
+import io, json, random, re, warnings
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
-from ..support.files import atomic_write
+from ..support.files import atomic_write, sweep
 from ..support.messages import message
+from .records import first_difference
 
 # %% auto #0
-__all__ = ['seeded', 'run_state', 'restore', 'Checkpoints', 'locked']
+__all__ = ['seeded', 'run_state', 'restore', 'Checkpoints']
 
 # %% ../../nbs/library/17_checkpoint.ipynb #31beb00c
 def _generators(device):
@@ -63,67 +64,73 @@ def restore(learn, # Made by `learner`, of the same recipe
     _set_generators(state['generators'], c.total.device)
 
 # %% ../../nbs/library/17_checkpoint.ipynb #c3cb39f9
+_MAGIC = b'inception-repro checkpoint 2\n' # the format; version 1 has neither this line nor the run
+
 class Checkpoints:
     "The last two states of a run, each with a checksum"
-    def __init__(self, folder): self.folder = Path(folder)
-    def files(self): return sorted(self.folder.glob('*.pt'), reverse=True) # newest first
+    def __init__(self, folder, # Named after the run
+                 run=None, # What must be the same when a state is loaded: `recipe` and `dataset_hash`
+                ): self.folder, self.run = Path(folder), {**(run or {}), 'name': Path(folder).name}
+
+    def files(self): # newest first
+        "The states in the folder"
+        found = self.folder.glob('*.pt') if self.folder.is_dir() else ()
+        return sorted((p for p in found if re.fullmatch(r'\d{12}\.pt', p.name) and p.is_file() and not p.is_symlink()),
+                      reverse=True)
 
     def clean(self, all=False):
-        "Delete temporary files that a kill has left; with `all`, every state"
-        for p in self.folder.glob('*' if all else '*.tmp'):
-            if p.name != 'lock': p.unlink()
+        "Delete temporary files that a kill has left; with `all`, every state of this run"
+        if self.folder.is_dir(): sweep(self.folder, 0)
+        for p in self.files() if all else ():
+            if _header(p).get('name', self.run['name']) == self.run['name']: p.unlink()
 
     def save(self, step, # Names the file
              state, # Tensors and plain values
             ):
         "Write a state atomically, and delete all but the last two"
-        buf = io.BytesIO()
-        torch.save(state, buf)
-        data = buf.getbuffer()
-        def write(f):
-            f.write(sha256(data).digest())
-            f.write(data)
-        atomic_write(self.folder/f'{step:012}.pt', write)
+        torch.save(state, buf := io.BytesIO())
+        head, data = json.dumps(self.run).encode() + b'\n', buf.getbuffer()
+        sha = sha256(head)
+        sha.update(data)
+        atomic_write(self.folder/f'{step:012}.pt', lambda f: [f.write(o) for o in (_MAGIC, sha.digest(), head, data)])
         for p in self.files()[2:]: p.unlink()
+
+# %% ../../nbs/library/17_checkpoint.ipynb #17a00001
+def _header(path):
+    "The run that a checkpoint says it belongs to; empty for format 1 and for a damaged line"
+    with open(path, 'rb') as f:
+        if f.read(len(_MAGIC)) != _MAGIC: return {}
+        f.seek(32, 1)
+        try: head = json.loads(f.readline(2**20))
+        except ValueError: return {}
+        return head if isinstance(head, dict) else {}
+
+def _content(data):
+    "The part of a checkpoint's bytes that `torch.load` reads; None if they are damaged"
+    new = data[:len(_MAGIC)] == _MAGIC
+    sha, rest = (data[len(_MAGIC) * new:][o] for o in (slice(32), slice(32, None)))
+    if sha256(rest).digest() != sha: return None
+    return rest[bytes(rest[:2**20]).index(b'\n') + 1:] if new else rest
 
 # %% ../../nbs/library/17_checkpoint.ipynb #59b5f5bb
 @patch
-def load(self: Checkpoints): # None if there is none; raises `ValueError` if all are damaged
+def load(self: Checkpoints): # None if there is none; raises `ValueError` if all are damaged, or of another run
     "The last undamaged state"
     for p in (found := self.files()):
-        data = p.read_bytes()
-        if sha256(memoryview(data)[32:]).digest() == data[:32]:
-            return torch.load(io.BytesIO(memoryview(data)[32:]), map_location='cpu', weights_only=True)
-        warnings.warn(f'{p} is damaged; the one before it is used')
+        if (data := _content(memoryview(p.read_bytes()))) is None:
+            warnings.warn(f'{p} is damaged; the one before it is used')
+            continue
+        self._check(p, _header(p))
+        return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     if found: raise ValueError(message(lambda way: f'all checkpoints in {self.folder} are damaged; start the run '
                                                    f"again with {way('fresh=True', '--fresh')}"))
 
-# %% ../../nbs/library/17_checkpoint.ipynb #b8c342a8
-def _lock(folder):
-    "An open lock file that this process has locked"
-    import fcntl
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            f = open(folder/'lock', 'w')
-        except (FileExistsError, FileNotFoundError): # another process has just deleted the folder
-            if folder.is_file(): raise
-            continue
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            f.close()
-            raise RuntimeError(message(lambda way: f'{folder} is in use by another process; wait for it, or choose '
-                                                   f"another {way('out', '--out or --runs')}")) from None
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(folder/'lock'), os.fstat(f.fileno())): return f
-        f.close() # another process has deleted this file
-
-@contextmanager
-def locked(folder): # A `Path`; created, and deleted at the end if it is empty
-    "Keep other processes out of a run's folder; raises `RuntimeError` if one uses it"
-    with _lock(folder):
-        try: yield
-        finally:
-            (folder/'lock').unlink(missing_ok=True)
-            for p in folder, folder.parent:
-                with suppress(OSError): p.rmdir() # unless it has something in it
+@patch
+def _check(self: Checkpoints, path, run):
+    "Raise `ValueError` for a checkpoint of another run"
+    if not run: return warnings.warn(f'{path} is of an older version and does not say which run it belongs to; it is '
+                                     'taken for one of this run')
+    flat = lambda o: {k: v for k, v in o.items() if k != 'recipe'} | o.get('recipe', {})
+    if diff := first_difference(flat(run), flat(self.run), ('in it', 'now'), shared=True):
+        raise ValueError(message(lambda way: f'{path} is a checkpoint of another run, {diff}; move it away, or choose '
+                                             f"another {way('out', '--out or --runs')}"))

@@ -18,11 +18,11 @@ from ..architecture.networks import network
 from ..architecture.weight_files import weights_bytes
 from ..data.folders import existing_folder
 from ..data.load import NAMES, Data, dataset_root
-from ..support.files import atomic_write
+from ..support.files import atomic_write, locked
 from ..support.messages import message
 from .callbacks import (
     BlockActivity, OutOfTime, ProgressBar, RecordKeeper, Stopwatch, TimeLimit, out_of_time)
-from .checkpoint import Checkpoints, locked, restore, seeded
+from .checkpoint import Checkpoints, restore, seeded
 from .learner import learner, load_data
 from .recipe import Recipe, evaluation_steps, model_name, preset, run_name
 from .records import Record, as_json, environment, read_run, run_path
@@ -56,7 +56,7 @@ def _open_record(path, recipe, data, env, fresh, state):
         warnings.warn(message(
             lambda way: f"{path} was started with {old} threads and is resumed with {env['threads']}: last digits may "
                         f"differ; {way(f'torch.set_num_threads({old})', f'OMP_NUM_THREADS={old}')} keeps them"))
-    times = dict(seconds=state['seconds'], wall=state.get('wall')) # older states have no `wall`
+    times = dict(seconds=state['seconds'], wall=state.get('wall'), table=state.get('table')) # older states lack some
     return Record.resume(path, state['step'], env=env, **times)
 
 def _check_rows(record, due):
@@ -122,10 +122,11 @@ def forget(path): # The table of a record
 # %% ../../nbs/library/19_fit.ipynb #0a55e4ae
 def _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress, **kwargs):
     "A learner at its last checkpoint, and its record"
-    checkpoints, begin = Checkpoints(_folder(path)), dict(step=0, seconds=0., wall=0.)
+    begin = dict(step=0, seconds=0., wall=0.)
     if device.type == 'cuda': torch.cuda.reset_peak_memory_stats(device)
     data = load_data(recipe, data, progress=progress, **kwargs)
     learn = learner(recipe, data, device, workers)
+    checkpoints = Checkpoints(_folder(path), dict(recipe=as_json(recipe), dataset_hash=data.hash))
     checkpoints.clean(all=fresh or not path.exists())
     state = checkpoints.load()
     record = _open_record(path, recipe, data, env or environment(device), fresh, state or begin)

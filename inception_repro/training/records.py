@@ -143,6 +143,10 @@ class Record:
     def wall(self): # Seconds since the record was created, over all parts of the run
         return time.perf_counter() - self._start
 
+    def digest(self): # SHA-256, for a checkpoint
+        "A hash over the table as it is on the disk"
+        return table_digest(_text(self.path))
+
     def write_meta(self):
         self.meta['seal'] = seal(self.meta, _text(self.path) if self.meta['finished'] else None)
         atomic_write(self.path.with_suffix('.json'), page_text(self.meta))
@@ -263,12 +267,13 @@ def read_run(path: str | Path, # The table of a record
     "Read one record"
     meta, text = _meta(path := Path(path)), _text(path)
     run = Run(path, meta, *_rows(path, text))
+    fresh = message(lambda way: f"or train again with {way('fresh=True', '--fresh')}")
     if wrong := disagreement(path.stem, meta, run.rows):
-        raise ValueError(f'{path}: {wrong}; restore the files, or give them back their name')
+        raise ValueError(f'{path}: {wrong}; restore both files under their own names, ' + fresh)
     if meta['finished'] and (run.torn or not run.rows):
         raise ValueError(f'{path}: finished, but its table is cut off; restore the file')
     if 'seal' in meta and (wrong := seal_broken(meta, text)): # older records have none
-        raise ValueError(f'{path} was altered: {wrong}; restore both files')
+        raise ValueError(f'{path} was altered: {wrong}; restore both files, ' + fresh)
     return run
 
 # %% ../../nbs/library/16_records.ipynb #64b9c517
@@ -279,19 +284,24 @@ def resume(cls: Record, path, # The record's table
            env=None, # `environment()` unless given; added to the `.json`
            seconds=None, # Of training so far; those of the last row unless given
            wall=None, # Seconds in total so far; `seconds` unless given
+           table=None, # `digest` of the table at the checkpoint, which must be the same now
           ) -> Record:
     "Reopen a record at a checkpoint"
     run = read_run(path)
     if recipe is not None and (diff := first_difference(run.meta['recipe'], as_json(recipe), ('in the record', 'now'))):
         raise ValueError(f'{path}: the recipe has changed, {diff}; resume with the one in the record')
     rows = [r for r in run.rows if step is None or r['step'] <= step]
+    text = ''.join([','.join(COLUMNS) + '\n', *map(_line, rows)])
+    if table and table_digest(text) != table:
+        raise ValueError(message(lambda way: f'{path} was altered since its checkpoint was written; restore it, or start '
+                                             f"again with {way('fresh=True', '--fresh')}"))
     rec = cls(run.path, {**run.meta, 'finished': False}, rows[-1] if rows else None)
     at = rec.last or dict(step=0, seconds=0.)
     step, seconds = (at[k] if v is None else v for k, v in (('step', step), ('seconds', seconds)))
     rec.meta['time']['resumed'].append(dict(step=step, clock=seconds, environment=env or environment()))
     rec._start = time.perf_counter() - (seconds if wall is None else wall)
     rec.write_meta()
-    atomic_write(rec.path, ''.join([','.join(COLUMNS) + '\n', *map(_line, rows)]))
+    atomic_write(rec.path, text)
     return rec
 
 # %% ../../nbs/library/16_records.ipynb #b05169d9
