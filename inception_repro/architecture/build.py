@@ -137,15 +137,15 @@ class Trunk(nn.Sequential):
     def forward(self, x, # Images, (n, in_chans, rows, columns)
                 at=None, # Names of stages, or steps such as `stem.4`, whose outputs are returned in this order
                ):
-        taps = {}
+        taps, todo = {}, set(at or ())
         for name, stage in self.named_children():
-            opened = isinstance(stage, Group) or any(o.startswith(f'{name}.') for o in at or ())
+            opened = isinstance(stage, Group) or any(o.startswith(f'{name}.') for o in todo)
             for i, block in enumerate(stage if opened else [stage]):
                 x = self._block(block, x)
-                if at and f'{name}.{i}' in at: taps[f'{name}.{i}'] = x
-            if at and name in at: taps[name] = x
-            if at and len(taps) == len(at): return [taps[o] for o in at]
-        return x
+                if f'{name}.{i}' in todo: taps[f'{name}.{i}'] = x
+            if name in todo: taps[name] = x
+            if todo and len(taps) == len(todo): break
+        return x if at is None else [taps[o] for o in at]
 
 # %% ../../nbs/library/03_build.ipynb #a43d5241
 def _trunk(seq, size):
@@ -293,21 +293,33 @@ class FeatureInfo(list):
         "Name in the trunk of the step that gives each map"
         return [i['module'] for i in self]
 
+# %% ../../nbs/library/03_build.ipynb #04f58e46
+def _until(net, names):
+    "The trunk of a network up to the last of these steps: the same modules, and none that would not run"
+    steps = [s['module'] for s in _steps(net.network)]
+    used = steps[:max((steps.index(n) + 1 for n in names), default=0)]
+    inside = lambda name: sum(o.startswith(f'{name}.') for o in used)
+    mods = ((n, m if n in used else m[:inside(n)]) for n, m in net.trunk.named_children() if n in used or inside(n))
+    part = Trunk(OrderedDict(mods))
+    part.training, part.grad_checkpointing = net.trunk.training, net.trunk.grad_checkpointing
+    return part
+
 # %% ../../nbs/library/03_build.ipynb #7421d954
 class FeatureNet(_Shown, nn.Module):
-    "The trunk alone; it returns a list of feature maps, finest first"
+    "The trunk up to the last feature map that is asked for; it returns a list of maps, in the order of `out_indices`"
     def __init__(self, net, # `Net`
                  out_indices=None, # Index or indices into `feature_info`; all unless given
                 ):
         super().__init__()
         info = net.feature_info
-        some = [out_indices] if isinstance(out_indices, int) else out_indices
-        idxs = range(len(info)) if out_indices is None else list(some)
-        try: self.feature_info = FeatureInfo(info[i] for i in idxs)
+        try:
+            idxs = [out_indices] if isinstance(out_indices, Integral) else out_indices
+            self.feature_info = FeatureInfo(info if out_indices is None else (info[i] for i in idxs))
         except (IndexError, TypeError):
             raise ValueError(f'out_indices is {out_indices}; there are {len(info)} feature maps, '
                              f'0 to {len(info) - 1}') from None
-        self.trunk, self.network, self.min_size = net.trunk, net.network, net.min_size
+        self.network, self.min_size = net.network, net.min_size
+        self.trunk = _until(net, self.feature_info.module_name())
 
     def forward(self, x): # Images, (n, in_chans, rows, columns)
         "Feature maps, (n, filters, rows, columns) each"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from inspect import Parameter, signature
 from math import floor, isfinite
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from fastcore.basics import patch
@@ -26,6 +26,13 @@ __all__ = ['PRINTED', 'EPOCHS', 'PRESETS', 'Recipe', 'network_of', 'arm', 'model
            'preset', 'evaluation_steps', 'replace']
 
 # %% ../../nbs/library/68_recipe.ipynb #6da35073
+def _plain(v):
+    "A setting as Python's own number, text or tuple: JSON has lists, and fastai takes no numbers of NumPy"
+    if isinstance(v, (list, tuple)): return tuple(map(_plain, v))
+    if getattr(v, 'ndim', None) in (0, 1): return _plain(v.tolist()) # of NumPy or torch
+    if isinstance(v, Real) and not isinstance(v, (int, float)): return int(v) if isinstance(v, Integral) else float(v)
+    return v
+
 @dataclass(frozen=True, repr=False)
 class Recipe:
     "All settings of a training run"
@@ -68,8 +75,7 @@ class Recipe:
     seed: int = 0 # Determines initial weights, order of images, random views and dropout (ours)
 
     def __post_init__(self):
-        for f in fields(self): # JSON has lists
-            if isinstance(v := getattr(self, f.name), list): object.__setattr__(self, f.name, tuple(v))
+        for f in fields(self): object.__setattr__(self, f.name, _plain(getattr(self, f.name)))
         if isinstance(self.evals, Real): object.__setattr__(self, 'evals', (self.evals,))
         object.__setattr__(self, 'model', _known(self.model))
         _check(self)
