@@ -103,7 +103,7 @@ def test_changed_recipe(tmp_path, quiet):
 def test_changed_data(tmp_path, quiet):
     stop(TINY, tmp_path, quiet, 5)
     other = load_data(replace(TINY, valid_per_class=6))
-    with pytest.raises(ValueError, match='was made with another recipe: dataset_hash'):
+    with pytest.raises(ValueError, match='was made with other images that are also called'):
         fit(TINY, tmp_path, other, 'cpu', progress=False)
 
 

@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import os, warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from .labels import read_labels
+from ..support.files import atomic_write
 from ..support.text import printable
 
 # %% auto #0
-__all__ = ['SYSTEM', 'OTHER', 'Listing', 'list_names', 'only_images', 'sort_classes', 'images_by_class', 'is_flat',
-           'labelled_images', 'existing_folder', 'list_images']
+__all__ = ['SYSTEM', 'OTHER', 'LABELS', 'Listing', 'files_stamp', 'cache_folder', 'content_hash', 'list_names', 'only_images',
+           'sort_classes', 'report_left_out', 'images_by_class', 'is_flat', 'labelled_images', 'existing_folder',
+           'list_images']
 
 # %% ../../nbs/library/10_folders.ipynb #3531e2c9
 @dataclass(frozen=True)
@@ -26,13 +30,49 @@ class Listing:
     train: tuple  # (path relative to root, label) of every training image
     valid: tuple  # The same for validation
 
-    def stamp(self, mtime=True): # With modification times, for a cache; without them, a hash of the data alone
-        "A hash over the names, sizes, labels and modification times of all files"
-        h = sha256(repr(self.classes).encode())
-        for p, y in self.train + self.valid:
-            s = os.stat(self.root / p)
-            h.update(os.fsencode(f'{p}|{y}|{s.st_size}|{s.st_mtime_ns * mtime}\n')) # not every name is valid UTF-8
-        return h.hexdigest()
+    def stamp(self): # For a cache
+        "A hash over the names, labels, sizes and times of all files"
+        return files_stamp(self.root, self.train + self.valid, self.classes)
+
+def files_stamp(root, # Folder
+                pairs, # (path relative to root, label)
+                about, # Anything else that the hash depends on
+               ) -> str: # SHA-256, hexadecimal
+    "A hash over names, labels, sizes and times of files; the system changes one of the times with the content"
+    h = sha256(repr(about).encode())
+    for p, y in pairs:
+        s = os.stat(root / p)
+        h.update(os.fsencode(f'{p}|{y}|{s.st_size}|{s.st_mtime_ns}|{s.st_ctime_ns}\n')) # not every name is valid UTF-8
+    return h.hexdigest()
+
+# %% ../../nbs/library/10_folders.ipynb #10a00002
+def cache_folder(cache=None) -> Path: # The folder above it; the user's cache folder unless given
+    "The folder for decoded images and hashes"
+    return Path(cache or os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'inception_repro'
+
+def _digest(path):
+    "SHA-256 of a file; the reason for a file that cannot be read, which decoding reports"
+    try:
+        with open(path, 'rb') as f: return file_digest(f, 'sha256').hexdigest()
+    except OSError as e: return f'unreadable ({e.strerror})'
+
+def content_hash(root, pairs, # As `files_stamp` takes them
+                 about='', # Anything else that the hash depends on
+                 cache=None, # As `cache_folder` takes it
+                 progress=None, # Wraps the paths, to show a bar
+                ) -> str: # SHA-256, hexadecimal
+    "A hash over the names, labels and contents of files"
+    file = cache_folder(cache) / 'contents' / (stamp := files_stamp(root, pairs, (str(root), about)))
+    check = lambda o: sha256(f'{stamp} {o}'.encode()).hexdigest()
+    with suppress(OSError, ValueError):
+        old, sha = file.read_text().split()
+        if sha == check(old): return old
+    h, paths = sha256(repr(about).encode()), [root / p for p, _ in pairs]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        todo = progress(paths) if progress else paths
+        for (p, y), o, _ in zip(pairs, pool.map(_digest, paths), todo): h.update(os.fsencode(f'{p}|{y}|{o}\n'))
+    with suppress(OSError): atomic_write(file, f'{h.hexdigest()} {check(h.hexdigest())}')
+    return h.hexdigest()
 
 # %% ../../nbs/library/10_folders.ipynb #7bf4bb55
 SYSTEM = frozenset(( # files and folders of Windows, macOS and network storage, in lower case
@@ -65,13 +105,40 @@ def sort_classes(names) -> list:
     numbers = all(n.isascii() and n.isdigit() for n in names)
     return sorted(names, key=lambda n: (int(n), n) if numbers else n)
 
+# %% ../../nbs/library/10_folders.ipynb #10a00004
+LABELS = 'val_annotations.txt', 'LOC_val_solution.csv' # files with labels, beside the images
+
+def report_left_out(root, # Folder of the dataset
+                    folders, # Those in which images were looked for, relative to `root`
+                    top=(), # Those of them whose own files are in no class
+                   ):
+    "Warn of folders, links and files in a dataset that are not read"
+    left, known = [], set(folders)
+    for folder in folders:
+        for o in os.scandir(root / folder):
+            if o.name.startswith('.') or o.name.lower() in SYSTEM or (path := f'{folder}/{o.name}') in known: continue
+            if o.is_dir(): left += [path + '/'] * (folder not in top)
+            elif not o.is_file() or folder in top and o.name not in LABELS: left.append(path)
+    if left:
+        first = ', '.join([*map(printable, sorted(left)[:3]), *['...'] * (len(left) > 3)])
+        warnings.warn(f'{printable(root)}: {len(left)} left out, because images are read from train/CLASS and '
+                      f'train/CLASS/images, and links must lead to a file: {first}', stacklevel=3)
+
 # %% ../../nbs/library/10_folders.ipynb #ca3b838a
+def _images_folders(root, side):
+    "{class: folders with its images, relative to root}: its own, and `images` in it"
+    return {c: [f'{side}/{c}', *[f'{side}/{c}/images'] * (root / side / c / 'images').is_dir()]
+            for c in list_names(root / side, 'dir')}
+
+def _taken(root, folder):
+    "Names of the files in a folder; Tiny ImageNet has a file of boxes beside `images`"
+    return [f for f in list_names(root / folder, 'file') if not f.endswith('_boxes.txt')]
+
 def images_by_class(root, side):
     "{class: paths relative to root} of a folder with one folder per class"
-    found = {}
-    for c in list_names(root / side, 'dir'):
-        sub = f'{side}/{c}/images' if (root / side / c / 'images').is_dir() else f'{side}/{c}'
-        found[c] = [f'{sub}/{f}' for f in list_names(root / sub, 'file')]
+    folders = _images_folders(root, side)
+    found = {c: [f'{o}/{f}' for o in own for f in _taken(root, o)] for c, own in folders.items()}
+    report_left_out(root, [side, *(o for own in folders.values() for o in own)], [side])
     images = set(only_images(root, [p for paths in found.values() for p in paths]))
     return {c: [p for p in paths if p in images] for c, paths in found.items()}
 
@@ -85,6 +152,7 @@ def labelled_images(root, side):
     labels = read_labels(root, side)
     sub = f'{side}/images' if (root / side / 'images').is_dir() else side
     found = {}
+    report_left_out(root, list(dict.fromkeys((side, sub))), [side] * (sub != side))
     files = [f'{sub}/{f}' for f in list_names(root / sub, 'file') if f != 'val_annotations.txt']
     for p in only_images(root, files):
         if (f := p.split('/')[-1]) not in labels:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from .batches import Batches, Split
-from .folders import list_images
+from .folders import cache_folder, content_hash, list_images
 from .fractals import fractals
 from .pixels import cached, digest, report
 from ..support.progress import track
@@ -30,7 +30,7 @@ class Data:
     classes: tuple  # Names
     train: Split
     valid: Split
-    hash: str  # sha256 over classes, labels and pixels
+    hash: str  # sha256 over classes, labels and pixels, or files
     bad: list  # (path, reason) of images that were skipped, or have a single row or column; in memory only
 
     def dataloaders(self, bs=32, # Batch size; §4 gives none, 32 is that of the Inception-v3 paper (§8)
@@ -97,8 +97,10 @@ def load(source: str | Path = 'fractals', # Or a name such as 'imagenette_160', 
     if total * 3 * size**2 > max_bytes:
         splits = [Split([found.root / p for p, _ in o], torch.tensor([y for _, y in o]))
                   for o in (found.train, found.valid)]
-        return Data(name, found.classes, *splits, found.stamp(mtime=False), [])
-    cache = Path(cache or os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'inception_repro'
+        bar = (lambda o: track(o, f'reading {name}')) if progress and total > 10_000 else None
+        sha = content_hash(found.root, found.train + found.valid, found.classes, cache, bar)
+        return Data(name, found.classes, *splits, sha, [])
+    cache = cache_folder(cache)
     key = sha256(repr((found.root, classes, per_class, valid_per_class, size)).encode()).hexdigest()[:12]
     bar = (lambda o: track(o, f'decoding {name}')) if progress else None
     splits, bad = cached(found, size, cache / f'{found.root.name}-{key}', workers, bar)

@@ -5,17 +5,16 @@
 # %% ../../nbs/library/21_validation.ipynb #9f2a3853
 from __future__ import annotations
 
-import os, re
+import re
 from collections import Counter
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ..data.folders import images_by_class, is_flat, labelled_images, list_names, sort_classes
+from ..data.folders import content_hash, images_by_class, is_flat, labelled_images, list_names, sort_classes
 from ..data.fractals import fractals
 from ..data.labels import read_class_names, read_labels
 from ..data.load import dataset_root
@@ -95,8 +94,7 @@ def valid_images(source='fractals', # A folder with `val`, or of validation imag
                          f'{", ".join(map(printable, lost[:3]))}')
     pairs = [(p, i) for i, c in enumerate(names) for p in sorted(found.get(c, ()))[:per_class]]
     if not pairs: raise ValueError(f'no validation image in {root}; give a folder with val/, or of validation images')
-    sizes = [os.stat(root / p).st_size for p, _ in pairs]
-    stamp = sha256(repr((names, pairs, sizes)).encode()).hexdigest()
+    stamp = content_hash(root, pairs, names)
     return Images(root.name, names, *map(tuple, zip(*pairs)), stamp, root)
 
 # %% ../../nbs/library/21_validation.ipynb #a34cddda

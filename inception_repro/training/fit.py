@@ -34,13 +34,17 @@ __all__ = ['run_loop', 'find_device', 'forget', 'fit']
 def _check_recipe(run, recipe, data=None):
     "The run; raises `ValueError` unless it has this recipe and these data"
     old, new = {**as_json(Recipe()), **run.meta['recipe']}, as_json(recipe)
-    if data: old, new = {**old, 'dataset_hash': run.meta['dataset_hash']}, {**new, 'dataset_hash': data.hash}
     text = lambda k, v: repr(model_name(v) if k == 'model' else v)
     if changed := [f'{k}: {text(k, old.get(k))} -> {text(k, new.get(k))}' for k in {**old, **new}
                    if old.get(k) != new.get(k)]:
         raise ValueError(message(
             lambda way: f"{run.path} was made with another recipe: {', '.join(changed)}; choose another "
                         f"{way('out', '--out or --runs')}, or replace it with {way('fresh=True', '--fresh')}"))
+    if data and (old := run.meta['dataset_hash']) != data.hash:
+        raise ValueError(message(
+            lambda way: f"{run.path} was made with other images that are also called {recipe.dataset!r} (hash "
+                        f"{old[:12]}, now {data.hash[:12]}); choose another {way('out', '--out or --runs')}, or replace "
+                        f"it with {way('fresh=True', '--fresh')}"))
     return run
 
 # %% ../../nbs/library/19_fit.ipynb #dc5bbceb
@@ -139,11 +143,14 @@ def _prepare(recipe, path, data, device, fresh, save_every, env, workers, progre
     return learn, record
 
 # %% ../../nbs/library/19_fit.ipynb #56def22a
-def _finished(path, recipe, data, fresh):
-    "The run, if it is finished already, else None"
+def _finished(path, recipe, data, fresh, **kwargs):
+    "The run, if it is finished already, else None. The images of a folder must be those of the run"
     if fresh or not path.exists(): return
     run = _check_recipe(read_run(path), recipe, data if isinstance(data, Data) else None)
-    return run if run.meta['finished'] else None
+    if not run.meta['finished']: return
+    if data is not None and not isinstance(data, Data) and data not in NAMES:
+        _check_recipe(run, recipe, load_data(recipe, data, **kwargs))
+    return run
 
 def _return_finished(run, save_weights):
     "The run; deletes checkpoints that a kill at the very end has left"
@@ -178,10 +185,11 @@ def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is t
     if data is not None and not isinstance(data, Data) and data not in NAMES: existing_folder(dataset_root(data))
     device, path = find_device(device), run_path(out, recipe.dataset, run_name(recipe), recipe.seed)
     hint = _ResumeHint(path, fresh)
-    if run := _finished(path, recipe, data, fresh): return _return_finished(run, save_weights)
+    own = dict(kwargs, progress=progress)
+    if run := _finished(path, recipe, data, fresh, **own): return _return_finished(run, save_weights)
     if out_of_time(until): raise OutOfTime(f'{path}: the time is over; ' + hint())
     with locked(_folder(path)), seeded(recipe.seed, device), _explained(path, hint):
-        if run := _finished(path, recipe, data, fresh): return run # another process has just finished it
+        if run := _finished(path, recipe, data, fresh, **own): return run # another process has just finished it
         learn, record = _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress, **kwargs)
         hint.begun = True
         if until is not None: learn.add_cb(TimeLimit(until, hint))
