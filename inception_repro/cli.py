@@ -20,6 +20,7 @@ from .cli_speed import bench, plan
 from .support.messages import shell_text
 from .support.suggest import unknown
 from .support.tables import text_table
+from .support.text import lenient_output
 
 # %% auto #0
 __all__ = ['app', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'rates', 'shortcut', 'claims', 'evaluate', 'main']
@@ -330,6 +331,7 @@ def _warn(message, category, filename, *args, others=warnings.showwarning, **kwa
 
 def main():
     "The command `inception-repro`"
+    lenient_output()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn

@@ -1,4 +1,5 @@
 "Small folders of images of noise."
+import os
 from hashlib import sha256
 
 import numpy as np
@@ -11,7 +12,7 @@ from inception_repro.data.load import load
 def image(path, size=(9, 6), mode='RGB', **kwargs):
     "An image of noise, the same for the same name"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(int.from_bytes(sha256(path.name.encode()).digest()[:4]))
+    rng = np.random.default_rng(int.from_bytes(sha256(os.fsencode(path.name)).digest()[:4]))
     im = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
     im.save(path, **kwargs)
     return path

@@ -18,6 +18,7 @@ from .fractals import fractals
 from .pixels import cached, digest, report
 from ..support.progress import track
 from ..support.suggest import unknown
+from ..support.text import printable
 
 # %% auto #0
 __all__ = ['NAMES', 'Data', 'dataset_root', 'load']
@@ -93,7 +94,7 @@ def load(source: str | Path = 'fractals', # Or a name such as 'imagenette_160', 
     _positive(size=size, classes=classes, per_class=per_class, valid_per_class=valid_per_class, workers=workers)
     if source == 'fractals': return _generated(classes, per_class, valid_per_class, size, seed)
     found = list_images(dataset_root(source), classes, per_class, valid_per_class)
-    total, name = len(found.train) + len(found.valid), str(source if source in NAMES else found.root.name)
+    total, name = len(found.train) + len(found.valid), printable(source if source in NAMES else found.root.name)
     if total * 3 * size**2 > max_bytes:
         splits = [Split([found.root / p for p, _ in o], torch.tensor([y for _, y in o]))
                   for o in (found.train, found.valid)]

@@ -21,6 +21,7 @@ from .validation import Images, blacklisted, find_blacklist, valid_images
 from ..support.files import atomic_write
 from ..support.messages import UserError
 from ..support.suggest import unknown
+from ..support.text import printable
 from ..training.fit import find_device
 from ..training.recipe import Recipe, model_name, network_of
 from ..training.records import environment, read_run
@@ -95,7 +96,7 @@ def _candidate(path, runs):
     if model is None:
         raise ValueError(f'unknown network in {path}: there is no record {path.stem}.json beside it or among the runs, '
                          f"and its name begins with none of {', '.join(networks)}")
-    return Candidate(path.stem, model, path, recipe, error)
+    return Candidate(printable(path.stem), model, path, recipe, error)
 
 # %% ../../nbs/library/24_evaluate.ipynb #a5ac451e
 def candidates(what, # Names with public weights, files of weights, folders of such files

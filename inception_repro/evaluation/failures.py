@@ -15,6 +15,7 @@ from matplotlib import style
 
 from ..architecture.draw import Picture, write_picture
 from .predictions import Predictions, check_aligned, ensemble, errors, ranks
+from ..support.text import printable
 
 # %% auto #0
 __all__ = ['top_losses', 'predicted_classes', 'confusions', 'class_errors', 'Calibration', 'calibration', 'disagreements',
@@ -91,7 +92,8 @@ _INK, _BLUE, _ORANGE = '#1c1c1c', '#0072B2', '#D55E00'
 
 def _bars(ax, names, values, title, xlabel):
     ax.barh(range(len(values)), values, color=_BLUE, height=.7)
-    ax.set_yticks(range(len(values)), [n if len(n) < 34 else n[:32] + '…' for n in names])
+    names = [printable(n if len(n) < 34 else n[:32] + '…') for n in names]
+    ax.set_yticks(range(len(values)), names, parse_math=False) # a name may contain dollars
     ax.invert_yaxis()
     ax.set_title(title, size=9, loc='left')
     ax.set_xlabel(xlabel)
@@ -122,7 +124,8 @@ def plot_failures(pred, # `Predictions`
         words = dict(data='{}', crops='crops: {}')
         what = ', '.join(words[k].format(v) for k, v in pred.meta.items() if k in words)
         bad = f', {e.unreadable} of them unreadable' * bool(e.unreadable)
-        fig.suptitle(f'{pred.name} ({what}): {e.wrong1} of {e.images} images wrong{bad}', size=9, color=_INK)
+        title = f'{printable(pred.name)} ({what}): {e.wrong1} of {e.images} images wrong{bad}'
+        fig.suptitle(title, size=9, color=_INK, parse_math=False)
     if to: write_picture(fig, Path(to))
     return fig
 
@@ -152,10 +155,10 @@ def show_images(images, # `Images`
 def _image(ax, images, i, said):
     "One image, and the predicted classes with their probabilities"
     x, why = images.read(i)
-    if why: ax.text(.5, .5, why, ha='center', size=7, wrap=True)
+    if why: ax.text(.5, .5, printable(why), ha='center', size=7, wrap=True, parse_math=False)
     else: ax.imshow(x)
-    ax.set_title(images.classes[images.labels[i]][:24], size=8, pad=3, color=_INK)
+    ax.set_title(printable(images.classes[images.labels[i]][:24]), size=8, pad=3, color=_INK, parse_math=False)
     for j, (p, o) in enumerate(said):
-        text = 'not read' if np.isnan(p[o]) else f'{images.classes[o][:22]}, {p[o]:.0%}'
-        ax.text(.5, -.04 - .13 * j, text, transform=ax.transAxes, size=7,
+        text = 'not read' if np.isnan(p[o]) else f'{printable(images.classes[o][:22])}, {p[o]:.0%}'
+        ax.text(.5, -.04 - .13 * j, text, transform=ax.transAxes, size=7, parse_math=False,
                 ha='center', va='top', color=_BLUE if o == images.labels[i] else _ORANGE)

@@ -95,7 +95,7 @@ def valid_images(source='fractals', # A folder with `val`, or of validation imag
     pairs = [(p, i) for i, c in enumerate(names) for p in sorted(found.get(c, ()))[:per_class]]
     if not pairs: raise ValueError(f'no validation image in {root}; give a folder with val/, or of validation images')
     stamp = content_hash(root, pairs, names)
-    return Images(root.name, names, *map(tuple, zip(*pairs)), stamp, root)
+    return Images(printable(root.name), names, *map(tuple, zip(*pairs)), stamp, root)
 
 # %% ../../nbs/library/21_validation.ipynb #a34cddda
 def find_blacklist(root, # Folder of the images

@@ -227,5 +227,7 @@ def main(jobs: int = 1, draw: bool = False, limit: float = None, seeds: int = 1,
 #| eval: false
 if __name__ == '__main__':
     import typer
+    from inception_repro.support.text import lenient_output
+    lenient_output()
     try: typer.run(main)
     except (ValueError, OSError, RuntimeError) as e: sys.exit(f'inception_repro.results.stability: {e}')

@@ -144,7 +144,7 @@ _RULES = {
     'precision': (lambda v: v in ('float32', 'bf16'), "'float32' or 'bf16'"),
     'init': (lambda v: v in ('he', 'glorot'), "'he' or 'glorot'"),
     'channels_last merge compile addition projection_norm': (lambda v: isinstance(v, bool), 'True or False'),
-    'dataset': (lambda v: isinstance(v, str) and v.strip('.') and not set(v) & set('/\\'),
+    'dataset': (lambda v: isinstance(v, str) and v.strip('.') and v.isprintable() and not set(v) & set('/\\'),
                 'a plain name; where its images are is an argument of `fit`')}
 
 # %% ../../nbs/library/68_recipe.ipynb #e588f478
