@@ -100,7 +100,7 @@ def synthetic_trial(trial, # `Trial`
     rest = dict(lr=trial.lr, mean=1., std=1., ratio=.2, grad=.1)
     rows = [dict(step=int(k * trial.steps / 40), loss=l[k], zeros=z[k], dead=d[k], **rest) for k in i]
     at = [trial.steps * (k + 1) // trial.evals for k in range(trial.evals)]
-    evals = [dict(step=s, top1=error + (100 - error) / 2 * (1 - s / trial.steps)) for s in at]
+    evals = [dict(step=s, top1=error + (100 - error) / 2 * max(1 - 1.5 * s / trial.steps, 0)) for s in at]
     recipe = dict(classes=10, valid_per_class=50, px=75, bs=32, dataset='synthetic')
     meta = dict(recipe=recipe, dataset='synthetic', time=dict(resumed=[]), environment=dict(device='no device'))
     return Result(trial, meta, rows, evals)

@@ -3,6 +3,7 @@
 Not in a notebook: many small folders, and a shell.
 """
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from inception_repro.results.claims import CHECKED, CLAIMS, claims, digest, write_claims
+from inception_repro.results.claims import claims, write_claims
 from inception_repro.results.plotting import large, small
+from inception_repro.results.quotes import CHECKED, CLAIMS, SUBJECTS, digest
 from inception_repro.results.findings import capped, section_33
 from inception_repro.results.judgement import (
     CONFIRMED, CONTRADICTED, NOT_OBSERVED, PARTLY, TRAIN, UNTESTED, VERDICTS, Judgement, Records, combine, command)
-from inception_repro.results.judges import alike, better, competitive, faster, learns, mainly_size, no_blocks
+from inception_repro.results.judges import (
+    alike, better, competitive, faster, learns, mainly_size, no_blocks, twins)
 from inception_repro.training.recipe import evaluation_steps, preset
 from inception_repro.training.records import COLUMNS, Record
 from inception_repro.results.table_judges import crops, ensemble, printed
@@ -69,8 +72,24 @@ def test_every_row_has_a_record_or_a_reason(page):
             f'no row of the verdicts of stability is found for {c.quote!r}')
     text = page._repr_markdown_()
     assert all(c.quote in text for c in CLAIMS) and text.startswith(f'{len(CLAIMS)} sentences')
-    heads = [line.removeprefix('### ') for line in text.splitlines() if line.startswith('### ')]
-    assert heads == ['Abstract', '§1', '§2', '§3.2', '§3.3', '§5', '§6', 'Commands']
+    heads = [line.removeprefix('### ').lower() for line in text.splitlines() if line.startswith('### ')]
+    assert heads == [*(s.lower() for s in SUBJECTS), 'training runs', 'evidence', 'commands']
+
+
+def test_the_short_tables_and_the_evidence_have_the_same_rows(page):
+    numbers = lambda text: [int(o) for o in re.findall(r'^\| (\d+) \|', text, flags=re.M)]
+    assert numbers(page.sentences()) == numbers(page.evidence()) == [*range(1, len(CLAIMS) + 1)]
+    cells = [cell for line in page.sentences().splitlines() for cell in line.split(' | ')[-1].split('<br>')]
+    assert max(map(len, cells)) < 260 and max(len(j.brief) for _, j in page.rows) < 600
+    assert not [c.quote for c, j in page.rows if not j.brief]
+
+
+def test_the_summary_is_computed(page, tmp_path):
+    for p in page, claims(tmp_path / 'figures'):
+        text = p.summary()
+        assert all(f'{n} *{v}*' in text for v, n in p.counts().items())
+        assert text.splitlines()[-1] == f"| **all** | {' | '.join(map(str, p.counts().values()))} | {len(CLAIMS)} |"
+        assert p.headlines().count('**') == 2 * 10
 
 
 def test_without_records_only_counts_are_judged(tmp_path, page):
@@ -104,20 +123,54 @@ def test_faster_needs_records_and_seeds(tmp_path):
     assert judged(faster(large), tmp_path, {PURE: (3, 20), RESIDUAL: (1.5, 20)}, seeds=1).verdict == PARTLY
 
 
-@pytest.mark.parametrize('half, verdict', [(None, PARTLY), (1.5, PARTLY), (1, PARTLY), (3, CONFIRMED)])
-def test_a_cause_is_judged_with_its_control(tmp_path, half, verdict):
-    nets = {PURE: (3, 20), RESIDUAL: (1.5, 20)} | ({no_blocks(RESIDUAL): (half, 20)} if half else {})
+TWIN = f'{PURE}+shortcut0.2'
+WITHOUT, WITH = f'{RESIDUAL}+no_addition', f'{RESIDUAL}+scale1+projection_norm'
+
+
+@pytest.mark.parametrize('half, verdict', [
+    (None, PARTLY), (1.5, CONFIRMED), (2.4, PARTLY), (3, NOT_OBSERVED), (6, CONTRADICTED)])
+def test_a_cause_is_judged_by_a_network_with_shortcuts(tmp_path, half, verdict):
+    nets = {PURE: (3, 20), RESIDUAL: (1.5, 20)} | ({TWIN: (half, 20)} if half else {})
     j = judged(faster(large, causal=True), tmp_path, nets)
     assert j.verdict == verdict
-    assert ('blocks removed' in j.numbers) == bool(half)
-    if half: assert faster(large)(Records(tmp_path)).verdict == CONFIRMED # a caption compares two curves
+    assert ('only the addition differs' in j.numbers) == ('shortcuts added' in j.brief) == bool(half)
+    assert (TRAIN['control'] in j.command) == (not half)
+    assert faster(large)(Records(tmp_path)).verdict == CONFIRMED # a caption compares two curves
 
 
-def test_the_control_is_found_in_the_shortcut_study(tmp_path):
+@pytest.mark.parametrize('half, verdict', [(3, CONFIRMED), (1.5, NOT_OBSERVED), (1, CONTRADICTED)])
+def test_a_cause_is_judged_by_a_network_without_its_additions(tmp_path, half, verdict):
+    nets = {PURE: (3, 20), RESIDUAL: (1.5, 20), WITHOUT: (half, 20), WITH: (1.5, 20)}
+    j = judged(faster(large, causal=True), tmp_path, nets)
+    assert j.verdict == verdict and 'additions removed' in j.brief
+
+
+def test_twins_that_disagree_confirm_a_cause_partly(tmp_path):
+    nets = {PURE: (3, 20), RESIDUAL: (1.5, 20), TWIN: (1.5, 20), WITHOUT: (1.5, 20), WITH: (1.5, 20)}
+    assert judged(faster(large, causal=True), tmp_path, nets).verdict == PARTLY
+
+
+@pytest.mark.parametrize('half', [1, 1.5, 3])
+def test_the_network_without_blocks_is_no_test_of_the_cause(tmp_path, half):
+    "The hypothesis predicts that a deep network with shortcuts trains as fast as the shallow one inside it"
+    nets = {PURE: (3, 20), RESIDUAL: (1.5, 20), no_blocks(RESIDUAL): (half, 20)}
+    j = judged(faster(large, causal=True), tmp_path / 'alone', nets)
+    assert j.verdict == PARTLY and 'depth: ' in j.numbers
+    assert ('the blocks have not lowered the error yet' in j.numbers) == (half <= 1.5)
+    assert judged(faster(large, causal=True), tmp_path, nets | {TWIN: (1.5, 20)}).verdict == CONFIRMED
+
+
+def test_twins_differ_in_the_addition_alone():
+    names = {PURE, RESIDUAL, TWIN, f'{PURE}+no_blocks', f'{RESIDUAL}+no_blocks', WITHOUT}
+    assert twins(names, *large) == [(PURE, TWIN), (WITHOUT, RESIDUAL)]
+    assert twins(names | {WITH}, *large)[-1] == (WITHOUT, WITH)
+    assert twins(names - {WITHOUT, TWIN}, *large) == [] and twins(names, *small) == []
+
+
+def test_a_twin_is_found_in_the_shortcut_study(tmp_path):
     nets = {PURE: (3, 20), RESIDUAL: (1.5, 20)}
     judged(faster(large), tmp_path, nets)
-    for px in 75, 107:
-        judged(faster(large), tmp_path, nets | {no_blocks(RESIDUAL): (3, 20)}, f'runs/shortcut/{px}px', px=px)
+    for px in 75, 107: judged(faster(large), tmp_path, nets | {TWIN: (1.5, 20)}, f'runs/shortcut/{px}px', px=px)
     j = faster(large, causal=True)(Records(tmp_path))
     assert (j.verdict == CONFIRMED and list(map(str, j.runs)) == ['runs/shortcut/107px/fractals']
             and 'inception-repro shortcut' in j.command)
@@ -192,7 +245,13 @@ def test_scaling_is_judged_by_its_records(tmp_path):
 
 def test_few_runs_confirm_nothing():
     j = Judgement(CONFIRMED, '1', figure='a.svg', command='run')
-    assert [capped(j, n, f).verdict for n, f in ((3, False), (2, False), (3, True))] == [CONFIRMED, PARTLY, PARTLY]
+    assert [capped(j, n).verdict for n in (3, 2)] == [CONFIRMED, PARTLY]
+
+
+def test_width_is_judged_by_narrow_networks_too():
+    "Networks of at most 1000 filters die too, so the sentence about the threshold is not confirmed as it stands"
+    j = section_33('number of filters exceeded 1000')(Records(root / 'figures'))
+    assert j.verdict == PARTLY and 'fewer, down to 268: 4 of 4 runs dead' in j.numbers
 
 
 # Tables 2 to 5

@@ -5,15 +5,16 @@
 # %% ../../nbs/library/38_findings.ipynb #ebcaef14
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from ..architecture.cost import convolutions, macs, params
 from .plotting import network_label
 from ..architecture.graph import Concat, Conv, Residual, Seq, leaves
 from .judgement import *
-from .judges import PLATEAU
 from ..architecture.networks import network
-from .stability import AGAINST, NOT_RUN, PARTLY as PARTLY_SEEN, SEEN, UNSEEN, verdicts
+from .stability import verdicts
 
 # %% auto #0
 __all__ = ['ROUGHLY', 'MATCHES', 'SLOWER', 'TIMINGS', 'RUNS', 'STABILITY', 'cost', 'costlier', 'longest_chain', 'step_time',
@@ -34,15 +35,20 @@ def cost(a, b, within, others=()): # Names of networks; `others` are other readi
         share = macs(network(a)) / macs(network(b)) - 1
         text = f'against {network_label(b)}, 299×299 pixels: ' + '; '.join(_cost(o, b) for o in (a, *others))
         verdict = CONFIRMED if abs(share) <= within else CONTRADICTED
-        return Judgement(verdict, text, (), records.name('architecture/fig15.svg'), 'inception-repro models')
+        return _counted(records, verdict, text, a, b)
     return judge
+
+def _counted(records, verdict, text, a, b):
+    "A `Judgement` by counts from the figures"
+    figure, brief = records.name('architecture/fig15.svg'), f'{_more(macs, a, b)} multiply-adds'
+    return Judgement(verdict, text, (), figure, 'inception-repro models', brief=brief)
 
 def costlier(a, b):
     "A judge: `a` costs more multiply-adds than `b`"
     def judge(records):
         verdict = CONFIRMED if macs(network(a)) > macs(network(b)) else CONTRADICTED
         text = f'against {network_label(b)}, 299×299 pixels: {_cost(a, b)}'
-        return Judgement(verdict, text, (), records.name('architecture/fig15.svg'), 'inception-repro models')
+        return _counted(records, verdict, text, a, b)
     return judge
 
 # %% ../../nbs/library/38_findings.ipynb #49ce4527
@@ -80,11 +86,12 @@ def _ms(*times): # median, low, high
     return f'{mid} ms ({low}–{high})'
 
 def _slower(both, what):
-    "(verdict, text): the first of both networks is significantly slower"
+    "(verdict, text, short text): the first of both networks is significantly slower"
     (a, low, high), (b, least, most) = both
     slower = a >= SLOWER * b and low > most
     text = f'{what}: {_ms(a, low, high)} against {_ms(b, least, most)}'
-    return CONFIRMED if slower else CONTRADICTED if high < least else NOT_OBSERVED, text
+    brief = f"{what.partition(', ')[0]}: {a:,.0f} against {b:,.0f} ms"
+    return CONFIRMED if slower else CONTRADICTED if high < least else NOT_OBSERVED, text, brief
 
 # %% ../../nbs/library/38_findings.ipynb #36aa5760
 TIMINGS = ('python -m benchmarks.steps\npython -m benchmarks.run --train --device cpu --px 299 '
@@ -95,7 +102,7 @@ def step_time(records):
     about = dict(figure=records.name('architecture/fig09.svg'), command=TIMINGS)
     found = [_slower(*o) for f in (_printed_steps, _released_steps) if (o := f(records))]
     if not found: return Judgement(UNTESTED, **about, reason='There is no timing in benchmarks/records yet.')
-    time = combine(*(Judgement(v, t, **about) for v, t in found))
+    time = combine(*(Judgement(v, t, **about, brief=o) for v, t, o in found))
     (a, b), (c, d) = ([f(network(m)) for m in _PAIR] for f in (convolutions, lambda n: longest_chain(n.trunk)))
     layers = weigh([CONFIRMED if x > y else CONTRADICTED for x, y in ((a, b), (c, d))])
     text = f'{a} convolutions against {b}; on the longest path {c} against {d}'
@@ -120,8 +127,6 @@ def never(reason): # Why no record can decide the sentence
 
 # %% ../../nbs/library/38_findings.ipynb #7f9f6a38
 RUNS = 3 # Smallest number of runs for "confirmed" or "contradicted" (ours)
-_WORDS = {SEEN: CONFIRMED, PARTLY_SEEN: PARTLY, UNSEEN: NOT_OBSERVED, AGAINST: CONTRADICTED, NOT_RUN: UNTESTED}
-
 def _found(rows, keys): # Rows of `verdicts` whose sentence contains one of the keys
     return {v.sentence: v for v in rows if any(k in v.sentence for k in keys)}
 
@@ -131,42 +136,37 @@ def _verdicts(records, dataset, wide):
     return verdicts(results).rows if results else []
 
 def _stable(records, dataset, keys, wide):
-    "(verdict, text, number of runs) of each row of one dataset"
+    "(verdict, text, short text, number of runs) of each row of one dataset"
     for sentence, row in _found(records.once(_verdicts, records, dataset, wide), keys).items():
-        if _WORDS[row.verdict] != UNTESTED: yield _WORDS[row.verdict], f'stability/{dataset}: {row.numbers}', row.runs
+        if row.verdict == UNTESTED: continue
+        brief = re.sub(r' \([^()]*\)', '', f'{dataset}: {row.numbers}')
+        yield row.verdict, f'stability/{dataset}: {row.numbers}', brief, row.runs
 
 # %% ../../nbs/library/38_findings.ipynb #23e2227c
 STABILITY = 'python -m inception_repro.results.stability --jobs 2'
 _OTHERS = f'{STABILITY} --data tiny-imagenet-200 --dataset tiny-imagenet-40 --classes 40'
 
-def _falling(results):
-    "Whether the error of runs with several evaluations still fell in their last quarter"
-    errors = [[e['top1'] for e in r.evals] for r in results if len(r.evals) > 3]
-    return bool(errors) and np.median([e[len(e) * 3 // 4 - 1] - e[-1] for e in errors]) >= PLATEAU
-
-def capped(whole, total, falling):
-    "The judgement `whole`, weakened if there are too few runs or if errors were still `falling`"
-    if not falling and (total >= RUNS or whole.verdict not in (CONFIRMED, CONTRADICTED)): return whole
-    why = 'not at a plateau: the errors still fell at the end' if falling else 'too few runs'
-    verdict = PARTLY if whole.verdict in (CONFIRMED, PARTLY) else NOT_OBSERVED
-    return Judgement(verdict, f'{whole.numbers}; {why}', whole.runs, whole.figure, whole.command)
+def capped(whole, total):
+    "The judgement `whole`, weakened if there are too few runs"
+    if total >= RUNS or whole.verdict not in (CONFIRMED, CONTRADICTED): return whole
+    verdict = PARTLY if whole.verdict == CONFIRMED else NOT_OBSERVED
+    return Judgement(verdict, f'{whole.numbers}; too few runs', whole.runs, whole.figure, whole.command,
+                     brief=f'{whole.brief}; too few runs')
 
 # %% ../../nbs/library/38_findings.ipynb #b75cb7f6
 def section_33(*keys, # Words that occur in the sentences of `verdicts`
                figure='phase-width', # Name of the figure
                wide=False, # Whether to use only networks of more than 1000 filters
-               final=False # Whether the sentence is about the end of training
               ):
     "A judge of a sentence of §3.3, by the runs of the experiment on stability"
     def judge(records):
-        parts, total, falling = [], 0, False
+        parts, total = [], 0
         for name in sorted(p.name for p in records.root.glob('runs/stability/*')):
             place = f'stability/{figure}.svg' if name == 'fractals' else f'stability/{name}/{figure}.svg'
             about = (f'runs/stability/{name}',), records.name(place), STABILITY if name == 'fractals' else _OTHERS
-            falling |= final and _falling(records.stability(name))
-            for verdict, text, runs in _stable(records, name, keys, wide):
-                parts.append(Judgement(verdict, text, *about))
+            for verdict, text, brief, runs in _stable(records, name, keys, wide):
+                parts.append(Judgement(verdict, text, *about, brief=brief))
                 total += runs
-        if parts: return capped(combine(*parts), total, falling)
+        if parts: return capped(combine(*parts), total)
         return Judgement(UNTESTED, command=STABILITY, reason='No run of this experiment has a record yet.')
     return judge

@@ -35,12 +35,14 @@ class Judgement:
     figure: str = '' # Path of the figure
     command: str = '' # Shell command that makes the records and the figure
     reason: str = '' # Why the sentence cannot be tested, or what the records lack
+    brief: str = '' # The same as `numbers` or `reason`, in a few words
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
             raise ValueError(f"verdict is {self.verdict!r}; use one of {', '.join(VERDICTS)}")
         if not (self.numbers and self.figure and self.command or self.reason):
             raise ValueError('a judgement needs numbers, a figure and a command, or else a reason; give the reason')
+        if not self.brief: object.__setattr__(self, 'brief', self.numbers or self.reason.partition('. ')[0].rstrip('.'))
 
 # %% ../../nbs/library/36_judgement.ipynb #fd915ce1
 def weigh(verdicts, # On the parts of a sentence, or on several datasets
@@ -58,11 +60,14 @@ def combine(*judgements, # `Judgement`s
            ) -> Judgement:
     "Several judgements as one"
     said = [j.numbers or j.reason for j in judgements]
-    if names: said = [f'*{n}*, {j.verdict}: {s}' for n, j, s in zip(names, judgements, said)]
+    briefs = [j.brief for j in judgements]
+    if names:
+        said, briefs = ([f'*{n}*, {j.verdict}: {s}' for n, j, s in zip(names, judgements, texts)]
+                        for texts in (said, briefs))
     verdict = weigh(j.verdict for j in judgements)
     return Judgement(verdict, _once(said, '<br>'), tuple(dict.fromkeys(r for j in judgements for r in j.runs)),
                      _once((j.figure for j in judgements), ', '), _once((j.command for j in judgements), '\n'),
-                     _once((j.reason for j in judgements), ' '))
+                     _once((j.reason for j in judgements), ' '), _once(briefs, '<br>'))
 
 # %% ../../nbs/library/36_judgement.ipynb #04a9cf37
 def _px(folder): return int(digits) if (digits := folder.parent.name.removesuffix('px')).isdigit() else 0
@@ -90,7 +95,7 @@ class Records:
     def _stability(self, dataset): return read_results(self.root/'runs/stability'/dataset)
 
     def has(self, folder, models): # Whether the folder has finished runs of all `models`
-        return {r.meta['model'] for r in self.runs(folder)}.issuperset(models)
+        return self.networks(folder).issuperset(models)
 
 # %% ../../nbs/library/36_judgement.ipynb #37e50479
 @patch
@@ -105,12 +110,16 @@ def _kinds(self: Records, shortcut=False) -> list: # Lists of folders, relative 
 
 # %% ../../nbs/library/36_judgement.ipynb #17984aa9
 @patch
-def sets(self: Records, models, controls=(), shortcut=False) -> list: # Folders
-    "The folders by which a sentence about `models` is judged; those that also have the `controls` are preferred"
-    for want in dict.fromkeys([(*models, *controls), tuple(models)]):
-        for kind in self.kinds(shortcut):
-            if found := [f for f in kind if self.has(f, want)]: return found
-    return []
+def sets(self: Records, models, prefer=None, shortcut=False) -> list: # Folders; `prefer`: a function of one
+    "The folders by which a sentence about `models` is judged: those that `prefer` accepts, if there are any"
+    found = [[f for f in kind if self.has(f, models)] for kind in self.kinds(shortcut)]
+    best = [[f for f in folders if prefer(f)] for folders in found] if prefer else []
+    return next(filter(None, [*best, *found]), [])
+
+@patch
+def networks(self: Records, folder) -> set: # Recorded names
+    "The networks that a folder has finished runs of"
+    return {r.meta['model'] for r in self.runs(folder)}
 
 @patch
 def results(self: Records) -> list: # Dicts, as `compare` of the tables takes them

@@ -17,8 +17,8 @@ from .speedup import ratio_text, speedup
 
 # %% auto #0
 __all__ = ['FASTER', 'MUCH', 'SLIGHT', 'PLATEAU', 'SEEDS', 'LEARNS', 'Difference', 'mean_difference', 'ends', 'paired', 'gained',
-           'no_blocks', 'control', 'faster', 'final', 'outcomes', 'at_end', 'better', 'alike', 'competitive', 'larger',
-           'mainly_size', 'same_picture', 'learns']
+           'no_blocks', 'twins', 'Controls', 'controls', 'faster', 'final', 'outcomes', 'at_end', 'better', 'alike',
+           'competitive', 'larger', 'mainly_size', 'same_picture', 'learns']
 
 # %% ../../nbs/library/37_judges.ipynb #0469dc5b
 FASTER = 1.1 # Ratio of epochs from which a network trains faster (ours)
@@ -37,6 +37,8 @@ class Difference:
     low: float
     high: float
     n: int # Number of seeds
+
+    def points(self): return f'{self.mean:+.1f} points'.replace('-', '−')
 
     def __str__(self):
         text = f'{self.mean:+.1f} points [{self.low:+.1f}, {self.high:+.1f}] over {self.n} seeds'
@@ -82,39 +84,68 @@ def _needs(s):
 
 def no_blocks(residual): return f'{residual}+no_blocks'
 
-def control(runs, pure, residual, metric) -> tuple: # (True, False or None if unknown, text)
-    "Whether the residual network without its blocks trains as fast; the text also reports shortcuts"
-    names, as_fast, said = {r.meta['model'] for r in runs}, None, []
+def twins(names, pure, residual) -> list: # `names`: of networks with records
+    "Pairs (without the addition, with it) of networks that differ in nothing else"
+    added = [(pure, n) for n in sorted(names) if n.startswith(f'{pure}+shortcut')] if pure in names else []
+    without, normed = f'{residual}+no_addition', f'{residual}+scale1+projection_norm'
+    same = next((n for n in (normed, f'{residual}+scale1', residual) if n in names), None)
+    return [*added, *[(without, same)] * (without in names and same is not None)]
+
+# %% ../../nbs/library/37_judges.ipynb #c0a7401e
+@dataclass(frozen=True)
+class Controls:
+    "What the controls of a pair show"
+    cause: str | None # The verdict on the addition; None without a twin
+    text: str
+    brief: str # The ratios of the twins
+
+def _enough(verdict, runs, models, metric):
+    "`verdict`, but at most partly confirmed if a network has fewer than `SEEDS` seeds"
+    few = min(len(ends(runs, m, metric)) for m in models) < SEEDS
+    return PARTLY if few and verdict == CONFIRMED else verdict
+
+def controls(runs, pure, residual, metric, need) -> Controls:
+    "The twins of a pair, and the residual network without its blocks"
+    names, said, brief, verdicts = {r.meta['model'] for r in runs}, [], [], []
+    for without, one in twins(names, pure, residual):
+        s = speedup(runs, without, one, metric)
+        verdicts.append(_enough(_speed(s, need), runs, (without, one), metric))
+        said.append(f'only the addition differs: {_needs(s)}')
+        change = 'shortcuts added' if without == pure else 'additions removed'
+        brief.append(f'{change}: {ratio_text(*s.ratio)}×')
     if (c := no_blocks(residual)) in names:
         s = speedup(runs, residual, c, metric)
-        low, high = (o >= 1 / FASTER for o in s.ratio)
-        as_fast = low if low == high else None # unknown if the ratio is only a bound
-        said = [_needs(s)]
-    for c in sorted(n for n in names if n.startswith(f'{pure}+shortcut')):
-        said.append(_needs(speedup(runs, pure, c, metric)))
-    return as_fast, '; '.join(said) or 'no record of a control'
+        said.append(f'depth: {_needs(s)}' + ', so the blocks have not lowered the error yet' * (s.ratio[0] >= 1))
+    return Controls(weigh(verdicts) if verdicts else None, '; '.join(said) or 'no record of a control', ', '.join(brief))
 
 # %% ../../nbs/library/37_judges.ipynb #5368c52f
-def _with_control(records, folder, *args):
-    "The `Speedup` of a folder and its `control`"
+def _with_controls(records, folder, pure, residual, metric, need):
+    "The `Speedup` of a folder and its `Controls`"
     runs = records.runs(folder)
-    return speedup(runs, *args), control(runs, *args)
+    return speedup(runs, pure, residual, metric), controls(runs, pure, residual, metric, need)
+
+def _caused(pair, cause): # Verdicts on the pair, and on its twins if there are any
+    "The verdict on a sentence about the cause"
+    if cause is None: return PARTLY if pair == CONFIRMED else pair
+    return cause if pair == CONFIRMED else weigh([pair, cause])
 
 def _faster(records, folder, pure, residual, metric, need, causal):
     "The judgement of one folder"
     runs = records.runs(folder)
-    s, (as_fast, said) = records.once(_with_control, records, folder, pure, residual, metric)
-    verdict = _speed(s, need)
-    few = min(len(ends(runs, m, metric)) for m in (pure, residual)) < SEEDS
-    if verdict == CONFIRMED and (few or causal and as_fast is not False): verdict = PARTLY
-    text = f'{_needs(s)} ({metric_label(metric)}); {said}'
+    s, more = records.once(_with_controls, records, folder, pure, residual, metric, need)
+    verdict = _enough(_speed(s, need), runs, (pure, residual), metric)
+    if causal: verdict = _caused(verdict, more.cause)
+    text = f'{_needs(s)} ({metric_label(metric)}); {more.text}'
+    brief = f'{network_label(pure)}, {Path(folder).name}: {ratio_text(*s.ratio)}×'
+    if causal: brief += f" ({more.brief or 'no network in which only the addition differs'})"
     number, = (n for n, p in figures.items() if p.models == (pure, residual) and p.metric == metric)
-    return _judged(records, folder, verdict, text, number, TRAIN['control'] if as_fast is None else '')
+    return _judged(records, folder, verdict, text, number, TRAIN['control'] if more.cause is None else '', brief)
 
-def _judged(records, folder, verdict, text, number, more=''): # `more`: a command that makes missing records
+def _judged(records, folder, verdict, text, number, more='', brief=''): # `more`: a command that makes missing records
     "A `Judgement` with the figure and the commands of the folder"
     path, commands = records.name(picture(folder, number)), [command(records, folder), *[more] * bool(more)]
-    return Judgement(verdict, f'{Path(folder).as_posix()}: {text}', (folder,), path, '\n'.join(commands))
+    text = f'{Path(folder).as_posix()}: {text}'
+    return Judgement(verdict, text, (folder,), path, '\n'.join(commands), brief=brief)
 
 # %% ../../nbs/library/37_judges.ipynb #3564231e
 def _nothing(models, train):
@@ -129,7 +160,8 @@ def faster(pair, # Pure and residual network
           ): # A function of `Records`
     "A judge: the residual network trains (much) faster"
     def judge(records):
-        found = records.sets(pair, [no_blocks(pair[1])] if causal else (), shortcut=causal)
+        test = (lambda folder: twins(records.networks(folder), *pair)) if causal else None
+        found = records.sets(pair, test, shortcut=causal)
         if not found: return _nothing(pair, TRAIN['short'])
         return combine(*(_faster(records, f, *pair, metric, MUCH if much else FASTER, causal) for f in found))
     return judge
@@ -158,7 +190,9 @@ def _end(records, folder, models, f, decide, what, metric, number):
     d = mean_difference(values)
     text = f'{what} {d} ({metric_label(metric)})'
     if late: text += f"; not at a plateau: {', '.join(map(network_label, late))}"
-    return _judged(records, folder, NOT_OBSERVED if late else decide(d), text, number, TRAIN['plateau'] if late else '')
+    brief = f"{what}, {Path(folder).name}: {d.points()}{', still falling' * bool(late)}"
+    return _judged(records, folder, NOT_OBSERVED if late else decide(d), text, number, TRAIN['plateau'] if late else '',
+                   brief)
 
 def at_end(models, f, decide, what, metric='top1', number=21, train=TRAIN['short']):
     "A judge of the final errors of `models`; see `_end`"
@@ -226,7 +260,8 @@ def same_picture(records):
         same = sum(x == y for x, y in known)
         verdict = NOT_OBSERVED if not known else CONFIRMED if same == len(known) else PARTLY if same else CONTRADICTED
         text = f'{len(known)} of 6 pairs of networks differ at the end in both errors, {same} of these in one direction'
-        return _judged(records, folder, verdict, text, 26)
+        brief = f'{folder.name}: {same} of {len(known)} pairs in the same order'
+        return _judged(records, folder, verdict, text, 26, brief=brief)
     found = [f for f in records.sets(_FOUR) if paired(records.runs(f), 'top1', _size, _FOUR)]
     return combine(*map(judge, found)) if found else _nothing(_FOUR, TRAIN['short'])
 
@@ -241,7 +276,8 @@ def _learns(records, folder, model):
     verdict = CONFIRMED if all(learned) else PARTLY if any(learned) else CONTRADICTED
     text = f'{network_label(model)} ends with a top-1 error of {final(runs, model, "top1")}'
     text += f'; the chance level is {guess:g} %'
-    return _judged(records, folder, verdict, text, 23)
+    brief = f'{network_label(model)}, {Path(folder).name}: {np.median(errors):.1f} % (chance {guess:g} %)'
+    return _judged(records, folder, verdict, text, 23, brief=brief)
 
 def learns(model, *more): # Names of networks; `more` are reported if there are records
     "A judge: a network learns"

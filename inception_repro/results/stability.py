@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .judgement import CONFIRMED, CONTRADICTED, NOT_OBSERVED, PARTLY, UNTESTED
+from .judges import PLATEAU
 from .stability_plots import (
     accuracy_runs, count_outcomes, failing_networks, final_errors, is_failing, plot_activity, plot_phase, plot_training,
     plural, require_results, scale_label, select_runs, too_short, width_and_seed)
@@ -20,18 +22,16 @@ from ..support.files import atomic_write
 from ..support.tables import markdown_table
 
 # %% auto #0
-__all__ = ['SEEN', 'PARTLY', 'UNSEEN', 'AGAINST', 'NOT_RUN', 'MARGIN', 'Verdict', 'Verdicts', 'verdicts', 'draw_stability',
-           'main']
+__all__ = ['MARGIN', 'Verdict', 'Verdicts', 'verdicts', 'draw_stability', 'main']
 
 # %% ../../nbs/library/33_stability.ipynb #bfb9b959
-SEEN, PARTLY, UNSEEN, AGAINST, NOT_RUN = 'seen', 'partly seen', 'not seen at this scale', 'contradicted', 'not run'
 MARGIN = .25 # Difference of two shares of learning networks that counts as "much more" (ours)
 
 @dataclass(frozen=True)
 class Verdict:
     "What the records show about a sentence"
     sentence: str # Of §3.3
-    verdict: str # One of the five
+    verdict: str # One of `VERDICTS`
     numbers: str # Outcomes, zeros and errors of the runs
     runs: int # Number of runs
 
@@ -51,8 +51,9 @@ def _describe(rs):
 
 def _verdict(sentence, runs, seen, against, numbers, partly=False):
     "A row; `runs` is empty if the sentence was not tested"
-    if not runs: return Verdict(sentence, NOT_RUN, '', 0)
-    return Verdict(sentence, SEEN if seen else PARTLY if partly else AGAINST if against else UNSEEN, numbers, len(runs))
+    if not runs: return Verdict(sentence, UNTESTED, 'no run has a record', 0)
+    verdict = CONFIRMED if seen else PARTLY if partly else CONTRADICTED if against else NOT_OBSERVED
+    return Verdict(sentence, verdict, numbers, len(runs))
 
 # %% ../../nbs/library/33_stability.ipynb #6696e36d
 def _wide(results):
@@ -65,8 +66,8 @@ def _wide(results):
     when = f'{DEAD:.0%} zeros first at step {_span(steps)}; ' if dead else ''
     fewer = f'; fewer, down to {min(r.trial.filters for r in narrow)}: {_describe(narrow)}' if narrow else ''
     yield _verdict('if the number of filters exceeded 1000, the residual variants started to exhibit instabilities',
-                   wide,
-                   _failing(wide), False, f'more than 1000 filters: {_describe(wide)}{fewer}')
+                   wide, _failing(wide) and narrow and not _failing(narrow), False,
+                   f'more than 1000 filters: {_describe(wide)}{fewer}', _failing(wide))
     yield _verdict('the network has just "died" early in the training, meaning that the last layer before the average '
                    'pooling started to produce only zeros', wide, dead, False,
                    f'{count_outcomes(wide)}, at most {most:.2%} zeros')
@@ -109,8 +110,8 @@ def _scaling(results):
     lost, saved = len(_failing(scaled)) - len(_failing(there)), len(there) - len(_failing(there))
     yield _verdict('scaling down the residuals […] seemed to stabilize the training', scaled and plain + scaled,
                    saved > lost and _share(there) >= .5, lost > saved,
-                   f'unscaled: {_describe(plain)}; scaled: {_describe(scaled)}; scaled networks that fail unscaled: '
-                   f'{count_outcomes(there)}',
+                   f'unscaled: {_describe(plain)}; scaled: {_describe(scaled)}'
+                   + f'; scaled networks that fail unscaled: {count_outcomes(there)}' * (there != scaled),
                    saved > lost and _stable(there) >= .5)
     by = {s: rs for s in SCALES[1:] if (rs := [r for r in there if r.trial.scale == s])}
     yield _verdict('In general we picked some scaling factors between 0.1 and 0.3', scaled,
@@ -131,6 +132,11 @@ def _reliable(results, scaled, there, failing):
                     f'scaled: {count_outcomes(there)}; lower rate, warm-up, batch norm: {count_outcomes(tried)}')
 
 # %% ../../nbs/library/33_stability.ipynb #77fa85be
+def _falling(results):
+    "Whether the error of runs with several evaluations still fell in their last quarter"
+    errors = [[e['top1'] for e in r.evals] for r in results if len(r.evals) > 3]
+    return bool(errors) and bool(np.median([e[len(e) * 3 // 4 - 1] - e[-1] for e in errors]) >= PLATEAU)
+
 def _harm(results):
     "Whether scaling costs accuracy where it is not needed"
     plain, scaled = ([r for r in accuracy_runs(results) if (r.trial.scale == 1) == o] for o in (True, False))
@@ -139,10 +145,12 @@ def _harm(results):
     fair = min(len(plain), len(scaled)) > 1 and _share(plain) == 1
     said = [f"{name} {np.median(o):.1f} % ({min(o):.1f}–{max(o):.1f}, {plural(o, 'seed')}; {count_outcomes(rs)})"
             for name, o, rs in (('unscaled', a, plain), ('scaled', b, scaled)) if o]
-    harmed = _failing(scaled) or more > spread
+    harmed, falling = _failing(scaled) or more > spread, _falling(plain + scaled)
+    ok = fair and not harmed
     yield _verdict('Even where the scaling was not strictly necessary, it never seemed to harm the final accuracy',
-                   plain and scaled and plain + scaled, fair and not harmed, fair and harmed,
-                   f"top-1 error at the end: {', '.join(said)}")
+                   plain and scaled and plain + scaled, ok and not falling, fair and harmed and not falling,
+                   f"top-1 error at the end: {', '.join(said)}" + '; the errors still fell at the end' * falling,
+                   ok and falling)
 
 def _clipping(results):
     "Whether clipping prevents failures"
@@ -164,7 +172,7 @@ class Verdicts:
 
     def _repr_markdown_(self):
         rows = [[v.sentence, f'**{v.verdict}**', v.numbers, v.runs] for v in self.rows]
-        return f"{markdown_table(rows, ['§3.3', 'verdict', 'what was seen', 'runs'])}\n\n{self.caption}\n"
+        return f"{markdown_table(rows, ['§3.3', 'verdict', 'evidence', 'runs'])}\n\n{self.caption}\n"
 
 def _about(results):
     "What was run"
@@ -177,8 +185,7 @@ def _about(results):
             f"{r['px']}×{r['px']} pixels, batch {r['bs']}; chance is a top-1 error of {chance_level(results[0]):g} %. "
             f'{_span([t.filters for t in ts])} filters, rates {_span([t.lr for t in ts])}, '
             f'up to {max(t.steps for t in ts)} steps{more}. Dead: at least {DEAD:.0%} exact zeros, in the median of '
-            f'the '
-            f'last quarter of the samples. Learning: top-1 error at least {LEARNING_Z:g} standard deviations below '
+            f'the last quarter of the samples. Learning: top-1 error at least {LEARNING_Z:g} standard deviations below '
             f'chance. '
             'Contradicted refers to these runs, not to those of the paper.')
 

@@ -32,11 +32,13 @@ def select_runs(results, # `Result`s
 
 def plural(o, what): return f"{len(o)} {what}{'s' * (len(o) != 1)}" # '3 runs'
 
-def count_outcomes(results) -> str: # '2 dead, 1 learning of 3 runs'
+def count_outcomes(results) -> str: # 'of 3 runs: 2 dead, 1 learning', or '2 of 2 runs dead'
     "How many runs had which outcome"
     ends = [outcome(r) for r in results]
-    found = ', '.join(f'{ends.count(o)} {o}' for o in OUTCOMES if o in ends)
-    return f"{found or 'none'} of {plural(ends, 'run')}"
+    found = {o: ends.count(o) for o in OUTCOMES if o in ends}
+    if not found: return 'no run'
+    if len(found) == 1: return f"{len(ends)} of {plural(ends, 'run')} {ends[0]}"
+    return f"of {plural(ends, 'run')}: " + ', '.join(f'{n} {o}' for o, n in found.items())
 
 def require_results(results, what): # What they are, for the error
     "The results, or `ValueError` if there are none"
@@ -58,16 +60,16 @@ def too_short(result, failing): # As `failing_networks` gives it
     return not is_failing(result) and result.trial.lr * result.trial.steps < failing.get(width_and_seed(result), 0)
 
 # %% ../../nbs/library/32_stability_plots.ipynb #78d9602f
-_COLOURS = {'dead': '#1c1c1c', 'unstable': '#E69F00', 'at chance level': '#c8c8c8', 'learning': '#7fb8dc'}
+_COLOURS = {'dead': '#1c1c1c', 'unstable': '#C8641E', 'learning': '#7fb8dc', 'at chance level': '#e4e4e4'} # dark to light
 
 def scale_label(s): return 'released' if s is None else 'unscaled' if s == 1 else f'{s:g}'
 
 def final_errors(results): return [r.evals[-1]['top1'] for r in results if r.evals] # top-1, percent
 
 def _cell_text(results, failing):
-    "Error, zeros, runs, and steps if they are not the usual number"
-    errors = final_errors(results)
-    lines = [f'{np.median(errors):.1f} % error' if errors else 'no error',
+    "Outcome, error, zeros, runs, and steps if they are not the usual number"
+    errors, ends = final_errors(results), {*map(outcome, results)}
+    lines = [*ends] * (len(ends) == 1) + [f'{np.median(errors):.1f} % error' if errors else 'no error',
              f"{100 * np.median([late_median(r, 'zeros') for r in results]):.1f} % zeros"]
     steps = {r.trial.steps for r in results} - {Trial().steps}
     short = '*' * any(too_short(r, failing) for r in results)
@@ -78,9 +80,9 @@ def _cell(ax, x, y, results, failing):
     ends = sorted(map(outcome, results), key=OUTCOMES.index)
     for i, f in enumerate(ends):
         ax.barh(y, .94 / len(ends), left=x - .47 + .94 * i / len(ends), height=.9, color=_COLOURS[f], lw=0)
-    white, mixed = ends.count('dead') > len(ends) / 2, 'dead' in ends and len(set(ends)) > 1
+    white, mixed = set(ends) == {'dead'}, len(set(ends)) > 1
     ax.text(x, y, _cell_text(results, failing), ha='center', va='center', size=8.5, color='white' if white else INK,
-            linespacing=1.15, bbox=dict(fc='#1c1c1c' if white else 'white', lw=0, pad=1, alpha=.8) if mixed else None)
+            linespacing=1.15, bbox=dict(fc='white', lw=0, pad=1, alpha=.85) if mixed else None)
     return ends
 
 def _legend(ax, columns=3):
@@ -90,7 +92,7 @@ def _legend(ax, columns=3):
 # %% ../../nbs/library/32_stability_plots.ipynb #3214e1ef
 def _phase(cells, rows, columns, labels, text, failing):
     "Rows of cells, the first at the bottom"
-    fig, ax = canvas(1, text, wide=530, left=86, right=12, high=46 * len(rows) + 8)
+    fig, ax = canvas(1, text, wide=530, left=86, right=12, high=58 * len(rows) + 8)
     ends = set()
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
@@ -149,11 +151,20 @@ def plot_phase(results, # `Result`s of one dataset
     if to: write_picture(fig, Path(to))
     return fig
 
+# %% ../../nbs/library/32_stability_plots.ipynb #a1f7c0de
+def _phase_alt(cells, rows, columns, labels):
+    "The outcomes of a phase diagram in words, row by row"
+    def one(row):
+        found = [(c, cells[row, c]) for c in columns if (row, c) in cells]
+        return ', '.join(f"{scale_label(c)}: {' and '.join(sorted({*map(outcome, rs)}))}" for c, rs in found)
+    lines = [f"{label.replace(chr(10), ' ')}: {one(row)}" for row, label in zip(rows, labels[1:])]
+    return f"Grid of outcomes; rows: {labels[0]}, columns: scale of the residuals. {'; '.join(lines)}."
+
 # %% ../../nbs/library/32_stability_plots.ipynb #66521b22
 def _phase_figure(results, by, cells, rows, columns):
     "The labels and the caption of a phase diagram, and the diagram"
     found, failing = sum(cells.values(), []), failing_networks(results)
-    if by == 'width': labels = ['filters', *(f'{Trial(width=w).filters}\nwidth {w:g}' for w in rows)]
+    if by == 'width': labels = ['filters', *(f'{Trial(width=w).filters}\n(× {w:g})' for w in rows)]
     else: labels = ['learning rate', *(f'{lr:.5f}'.rstrip('0') for lr in rows)]
     ends = [{*map(outcome, rs)} for rs in cells.values()]
     text = (_BY_WIDTH if by == 'width' else _BY_RATE.format(found[0].trial.filters)) + (
@@ -165,15 +176,18 @@ def _phase_figure(results, by, cells, rows, columns):
     if any(too_short(r, failing) for r in found):
         text += (' *: too short to be judged, because the run ends at a smaller rate × steps than that at which half '
                  f'of the same network\'s channels were dead at rate {RATES[0]:g}.')
-    return _phase(cells, rows, columns, labels, _caption(found, text), failing)
+    fig = _phase(cells, rows, columns, labels, _caption(found, text), failing)
+    fig.alt = _phase_alt(cells, rows, columns, labels)
+    return fig
 
 # %% ../../nbs/library/32_stability_plots.ipynb #701da201
 _LINES = {'unscaled': '#1c1c1c', '0.3': '#D55E00', '0.2': '#E69F00', '0.1': '#0072B2', 'released': '#56B4E9',
           'batch norm on the sum': '#009E73', 'batch norm on the branch': '#009E73', 'warm-up at 1e-05': '#CC79A7',
           'warm-up at 0.001': '#882255', 'clipped at 2': '#0072B2'}
-_DASHED = 'batch norm on the branch', 'warm-up at 0.001'
+_DASHES = {'0.3': (5, 1.4), '0.2': (1.2, 1.2), 'released': (6, 1.4, 1.2, 1.4), 'batch norm on the branch': (5, 1.4),
+           'warm-up at 0.001': (5, 1.4), 'warm-up at 1e-05': (1.2, 1.2)} # others are solid
 _FIRST = dict(loss=60) # Steps that are drawn, if not all: afterwards all losses are nearly equal
-_AXES = dict(zeros='exact zeros, share', dead='dead channels, share', ratio='branch / trunk, norms', mean='mean',
+_AXES = dict(zeros='share of exact zeros', dead='share of dead channels', ratio='branch / trunk, norms', mean='mean',
              std='standard deviation', grad='norm of the gradient', loss='training loss')
 
 def remedy_label(t):
@@ -192,17 +206,20 @@ def _curves(groups, series, text, labels, log=False, right=14):
     columns = 2 if any(len(name) > 12 for name in groups) else 3
     if any(len(rs) > 1 for rs in groups.values()): text += ' Lines: medians; bands: ranges over seeds.'
     fig, ax = canvas(-(-len(groups) // columns), text, left=52, right=right, high=220)
+    ends = []
     for name, rs in groups.items():
         x, low, mid, high = series(rs)
         if len(rs) > 1: ax.fill_between(x, low, high, color=_LINES[name], alpha=.16, lw=0)
-        line = '--' if name in _DASHED else '-'
-        ax.plot(x, mid, line, lw=1.6, color=_LINES[name], label=f"{name}, {plural(rs, 'run')}")
+        dashes = (0, _DASHES[name]) if name in _DASHES else '-'
+        ax.plot(x, mid, ls=dashes, lw=1.6, color=_LINES[name], label=f"{name}, {plural(rs, 'run')}")
+        if len(mid): ends.append(f'{name} from {mid[0]:.3g} to {mid[-1]:.3g}')
     style_axes(ax, *labels)
     if log:
         ax.set_yscale('log')
         ax.yaxis.set_major_formatter('{x:g}')
     elif 'share' in labels[1]: ax.set_ylim(-.02, 1.02)
     _legend(ax, columns)
+    fig.alt = f"{labels[1]} against {labels[0]}: {'; '.join(ends)}"
     return fig
 
 def _grouped(results, key):
@@ -249,7 +266,7 @@ def plot_training(results, # `Result`s of one dataset
     text = f'Top-1 error of the averaged weights, {found[0].trial.filters} filters, rate 0.045, gradients clipped at 2.'
     with style.context('default'):
         groups = _grouped(found, lambda t: scale_label(t.scale))
-        fig = _curves(groups, series, _caption(found, text), ('step', 'Error (top-1) %'), right=44)
+        fig = _curves(groups, series, _caption(found, text), ('step', 'Top-1 error, %'), right=44)
         draw_chance(fig.axes[0], chance_level(found[0]))
     if to: write_picture(fig, Path(to))
     return fig

@@ -31,10 +31,15 @@ def _plain(models): # Names without suffixes such as '.released', sorted
 def _say(r, key='top1'): # Error and its interval, as text
     return f"{r[key]:.1f} [{r[key + '_low']:.1f}, {r[key + '_high']:.1f}]"
 
-def _evaluated(records, verdict, text, reason=''):
+def _evaluated(records, verdict, text, brief):
     "A `Judgement` by the records in evaluation/"
     at = records.name('evaluation')
-    return Judgement(verdict, text, ('evaluation',), at, EVALUATE if text.startswith('imagenet') else SMALL, reason)
+    command = EVALUATE if text.startswith('imagenet') else SMALL
+    return Judgement(verdict, text, ('evaluation',), at, command, brief=brief)
+
+def _needs_imagenet(command): # Shell command that makes the missing record
+    "The `Judgement` if nothing was evaluated on ImageNet"
+    return Judgement(UNTESTED, command=command, reason=NO_IMAGENET, brief='no evaluation on ImageNet')
 
 def whole(records):
     "Results of evaluations on all validation images of ImageNet"
@@ -52,24 +57,25 @@ def printed(number): # Of the table: 2, 3, 4 or 5
         for row in rows:
             key = row.crops, tables[number].split, sorted(row.models)
             found += [(row, r) for r in whole(records) if (r['crops'], r['split'], _plain(r['models'])) == key][:1]
-        if not found: return Judgement(UNTESTED, command=ENSEMBLES if number == 5 else EVALUATE, reason=NO_IMAGENET)
+        if not found: return _needs_imagenet(ENSEMBLES if number == 5 else EVALUATE)
         agree = [_agree(*o) for o in found]
         verdict = CONFIRMED if all(agree) and len(found) == len(rows) else PARTLY if any(agree) else CONTRADICTED
         say = '{0.printed}: {0.top1} / {0.top5} in the paper, {1} / {2} here'.format
         text = '; '.join(say(row, _say(r), _say(r, 'top5')) for row, r in found)
-        return _evaluated(records, verdict, f'imagenet: {text}')
+        brief = f'{sum(agree)} of {len(rows)} rows agree'
+        return _evaluated(records, verdict, f'imagenet: {text}', brief)
     return judge
 
 def improves(records):
     "Judgement: Inception-v4 and Inception-ResNet-v2 have lower single-crop errors on ImageNet than Inception-v3"
     one = {_plain(r['models'])[0]: r for r in whole(records) if r['crops'] == '1' and len(r['models']) == 1}
     if len(found := [one.get(m) for m in ('inception_v3', *large)]) > sum(map(bool, found)):
-        return Judgement(UNTESTED, command=EVALUATE, reason=NO_IMAGENET)
+        return _needs_imagenet(EVALUATE)
     old, *new = found
     lower = [r['top1_high'] < old['top1_low'] for r in new]
     verdict = CONFIRMED if all(lower) else PARTLY if any(lower) else CONTRADICTED
     text = ', '.join(f"{r['name']} {_say(r)} %" for r in found)
-    return _evaluated(records, verdict, f'imagenet, single crop: {text}')
+    return _evaluated(records, verdict, f'imagenet, single crop: {text}', f'{sum(lower)} of {len(lower)} networks')
 
 # %% ../../nbs/library/39_table_judges.ipynb #1af6f3e1
 def _singles(records, crops):
@@ -93,7 +99,8 @@ def crops(few, many): # Numbers of crops: '1', '12' or '144'
         text = f'{many} crops instead of {few} lower the top-1 error of {lower} of {n} networks, of {clear} by more '
         text += 'than the 95 % intervals'
         names = ', '.join(f"{x['name']} {_say(x)} → {_say(y)} %" for x, y in pairs)
-        return _evaluated(records, verdict, f'{_of(pairs[0][0])}: {text}: {names}')
+        brief = f'lower for {lower} of {n} networks, beyond the 95 % intervals for {clear}'
+        return _evaluated(records, verdict, f'{_of(pairs[0][0])}: {text}: {names}', brief)
     return judge
 
 # %% ../../nbs/library/39_table_judges.ipynb #8941fc3b
@@ -108,7 +115,8 @@ def ensemble(records):
     lower, same = e['top1'] < best['top1'], _plain(e['models']) == own
     verdict = PARTLY if lower and not same else CONFIRMED if lower else CONTRADICTED if same else NOT_OBSERVED
     text = f"{e['name']} {_say(e)} %, its best member {best['name']} {_say(best)} % (top-1, 144 crops)"
-    return _evaluated(records, verdict, f'{_of(e)}: {text}' + "; not the paper's ensemble" * (not same))
+    brief = f"{e['top1']:.1f} %, its best member {best['top1']:.1f} %"
+    return _evaluated(records, verdict, f'{_of(e)}: {text}' + "; not the paper's ensemble" * (not same), brief)
 
 def table(number, *others): # (name, judge) of what else the table shows
     "A judge of a table: its numbers on ImageNet, and what it shows on any images"
@@ -122,12 +130,12 @@ def blacklist(records):
     rs = [r for r in whole(records) if r['crops'] == '1']
     by = {s: {r['name']: r for r in rs if r['split'] == s} for s in ('all', 'non-blacklisted')}
     both = sorted(by['all'].keys() & by['non-blacklisted'].keys())
-    if not both: return Judgement(UNTESTED, command=f'{EVALUATE} --blacklist BLACKLIST', reason=NO_IMAGENET)
+    if not both: return _needs_imagenet(f'{EVALUATE} --blacklist BLACKLIST')
     less = {n: [by['all'][n][k] - by['non-blacklisted'][n][k] for k in ('top1', 'top5')] for n in both}
     near = [abs(a - .3) < .1 and abs(b - .15) < .1 for a, b in less.values()]
     verdict = CONFIRMED if all(near) else PARTLY if any(near) else CONTRADICTED
     text = ', '.join(f'{n} −{a:.2f} / −{b:.2f} points' for n, (a, b) in less.items())
-    return _evaluated(records, verdict, f'imagenet: {text}')
+    return _evaluated(records, verdict, f'imagenet: {text}', f'{sum(near)} of {len(near)} networks')
 
 def ensembles_gain_less(records):
     "Judgement: from Inception-v3 to the new networks, the error of the ensemble falls by less than that of a network"
@@ -141,4 +149,4 @@ def ensembles_gain_less(records):
             'Inception-ResNet-v2. The ensemble that was evaluated here has one of each of the four networks.'))
     gain, single = old['top1'] - new['top1'], singles[0]['top1'] - min(r['top1'] for r in singles[1:])
     text = f'the ensemble gains {gain:.1f} points, the single network {single:.1f}'
-    return _evaluated(records, CONFIRMED if gain < single else CONTRADICTED, f'{_of(new)}: {text}')
+    return _evaluated(records, CONFIRMED if gain < single else CONTRADICTED, f'{_of(new)}: {text}', text)
