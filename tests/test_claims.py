@@ -119,7 +119,7 @@ def test_faster(tmp_path, half, verdict):
 
 def test_faster_needs_records_and_seeds(tmp_path):
     j = faster(large)(Records(tmp_path))
-    assert j.verdict == UNTESTED and j.command == TRAIN['short'] and 'inception-v4' in j.reason
+    assert j.verdict == UNTESTED and j.command == TRAIN['short'] and 'Inception-v4' in j.reason
     assert judged(faster(large), tmp_path, {PURE: (3, 20), RESIDUAL: (1.5, 20)}, seeds=1).verdict == PARTLY
 
 
@@ -189,7 +189,7 @@ def test_better(tmp_path, end, slightly, verdict):
 
 def test_nothing_is_said_of_the_end_before_the_plateau(tmp_path):
     j = judged(better(RESIDUAL, PURE), tmp_path, {PURE: (4, 20), RESIDUAL: (1, 15)})
-    assert j.verdict == NOT_OBSERVED and 'not at a plateau: inception-v4' in j.numbers and TRAIN['plateau'] in j.command
+    assert j.verdict == NOT_OBSERVED and 'not at a plateau: Inception-v4' in j.numbers and TRAIN['plateau'] in j.command
 
 
 def test_plateau_runs_are_preferred(tmp_path):

@@ -157,7 +157,7 @@ def test_captions():
     assert 'rmsprop_tf at learning rate 0.045, decayed 4 times as fast' in caption(four(compress=4.))
     assert 'rate' not in caption(four(lr=None)) and 'width 1,' in caption(four(width=1.))
     uneven = [*four(), run(PURE, lambda t: 50, seed=7)]
-    assert 'inception-v3 seeds 0, 7; inception-resnet-v1 seed 0' in text(plot_errors(uneven, 21))
+    assert 'Inception-v3 seeds 0, 7; Inception-ResNet-v1 seed 0' in text(plot_errors(uneven, 21))
     assert 'seed 0;' in text(plot_errors(uneven, 23)) and 'median' not in text(plot_errors(uneven, 23))
 
 
@@ -181,7 +181,7 @@ def test_a_folder_of_records(tmp_path):
     before = [p.read_bytes() for p in paths]
     assert [p.read_bytes() for p in draw_figures(str(runs), tmp_path / 'out', say=said.append)] == before
     out = write_summary(runs, tmp_path / 'out' / 'summary.md').read_text('utf-8')
-    assert '| inception-v4 | inception-resnet-v2 | top-1 | epochs | 1.00 |' in out
+    assert '| Inception-v4 | Inception-ResNet-v2 | top-1 | epochs | 1.00 |' in out
     assert out == write_summary(runs, tmp_path / 's.md').read_text('utf-8')
     with pytest.raises(FileNotFoundError, match='holds no records'): draw_figures(tmp_path / 'none', tmp_path / 'out')
     assert len(read_runs(runs)) == 2

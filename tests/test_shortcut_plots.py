@@ -54,7 +54,7 @@ def test_lines_of_the_arms(tmp_path):
     fig = plot_arms(study)
     left, right = fig.axes
     assert (left.get_ylim() == right.get_ylim()
-            and [a.get_title(loc='left') for a in fig.axes] == ['inception-v4', 'inception-resnet-v2'])
+            and [a.get_title(loc='left') for a in fig.axes] == ['Inception-v4', 'Inception-ResNet-v2'])
     for ax, m in zip(fig.axes, (V4, R2)):
         assert {t.get_text() for t in ax.texts} == {*ARMS[m], 'chance, 97.5 %'}
         median = np.median([r['top1'] for r in study.of(m, 'no blocks').values()], axis=0)
@@ -70,7 +70,7 @@ def test_lines_of_the_arms(tmp_path):
 
 def test_depth_in_the_picture(tmp_path):
     fig = plot_depth(whole(tmp_path, 3, noise=0))
-    assert 'Arrows mark arms that end above the axis: inception-v4, as printed (+23.0);' in text(fig)
+    assert 'Arrows mark arms that end above the axis: Inception-v4, as printed (+23.0);' in text(fig)
     assert {t.get_text() for t in fig.axes[0].texts} == {
         'no blocks', 'as printed ↑', 'shortcut, scale 1 ↑', 'shortcut, scale 0.5', 'shortcut, scale 0.2',
         'shortcut, scale 0.1'}

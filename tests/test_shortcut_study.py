@@ -28,7 +28,7 @@ def test_runs_by_arm_and_seed(tmp_path):
     assert set(study.runs) == set(study.activity) == {(m, a, s) for m in (V4, R2) for a in ARMS[m] for s in range(2)}
     assert study.models() == [V4, R2] and study.arms(V4) == list(ARMS[V4]) and list(study.of(V4, 'no blocks')) == [0, 1]
     assert read_shortcut(study) is study
-    assert missing(study) == 'Missing: any arm of inception-v3; inception-resnet-v1.'
+    assert missing(study) == 'Missing: any arm of Inception-v3; Inception-ResNet-v1.'
 
 
 def test_unfinished_runs_are_left_out(tmp_path):
@@ -36,7 +36,7 @@ def test_unfinished_runs_are_left_out(tmp_path):
     write(tmp_path, V4, 'no blocks', finished=False)
     with pytest.warns(UserWarning, match=r'inception_v4\+no_blocks-0 left out, not finished'):
         study = read_shortcut(folder)
-    assert 'no blocks' not in study.arms(V4) and 'any run of inception-v4, no blocks' in missing(study)
+    assert 'no blocks' not in study.arms(V4) and 'any run of Inception-v4, no blocks' in missing(study)
 
 
 def test_no_finished_run(tmp_path):
@@ -51,7 +51,7 @@ def test_seeds_that_are_missing_are_told(tmp_path):
     study = read_shortcut(whole(tmp_path, 3, models=ARMS,
                                 skip=[(V4, 'no blocks', 1), (V4, 'no blocks', 2), (R2, 'scale 1')]))
     assert missing(study) == (
-        'Missing: seeds 1, 2 of inception-v4, no blocks, and any run of inception-resnet-v2, scale 1.')
+        'Missing: seeds 1, 2 of Inception-v4, no blocks, and any run of Inception-ResNet-v2, scale 1.')
     assert missing(study) in shortcut_table(study)
 
 
@@ -87,14 +87,14 @@ def test_every_arm_in_the_table(tmp_path):
     rows = cells(table)[2:]
     assert [(r[0], r[1]) for r in rows] == [(m.replace('_', '-'), a) for m in ARMS for a in ARMS[m]]
     by = {(r[0], r[1]): r[2:] for r in rows}
-    plain, short = by['inception-v4', 'as printed'], by['inception-v4', 'shortcut, scale 1']
+    plain, short = by['Inception-v4', 'as printed'], by['Inception-v4', 'shortcut, scale 1']
     net = configure(V4, num_classes=40, width=.25)
     assert (plain[:4] == ['94.5', '0, 1, 2', f'{params(net):,}', f'{macs(net, (107, 107, 3)) / 1e9:.3g}']
             and short[2:4] == plain[2:4])
     # twice as steep
     assert plain[4:] == ['+23.0 (+23.0 to +23.0)', '–'] and short[4:] == ['+20.0 (+20.0 to +20.0)', '2.00']
-    assert (by['inception-v4', 'no blocks'][4] == '–'
-            and int(by['inception-v4', 'no blocks'][2].replace(',', '')) < params(net))
+    assert (by['Inception-v4', 'no blocks'][4] == '–'
+            and int(by['Inception-v4', 'no blocks'][2].replace(',', '')) < params(net))
     assert 'Chance level: 97.5 %.' in table and 'Error after 4 epochs' in table and 'Missing' not in table
 
 
@@ -198,9 +198,9 @@ def test_first_epoch_from_which_it_stays_below_zero(tmp_path):
     assert half[0] > 1 and half[1] < 2
     assert (pays.since, pays.surely) == (2, 3) and (never.since, never.surely) == (None, None)
     assert list(pays.mean) == pytest.approx(list(d.values())) and str(pays).startswith(
-        'inception-resnet-v2, as printed: depth pays off from epoch 2; '
+        'Inception-ResNet-v2, as printed: depth pays off from epoch 2; '
         'the whole interval is below zero from epoch 3 (−3.0')
-    assert str(never) == ('inception-resnet-v2, scale 1: depth does not pay off within 4 epochs '
+    assert str(never) == ('Inception-ResNet-v2, scale 1: depth does not pay off within 4 epochs '
                           '(+1.0 (+1.0 to +1.0) points at the end, 3 seeds).')
     rows = cells(depth_table(tmp_path / 'synthetic'))
     assert (rows[0][2:10] == [f'epoch {e:g}' for e in EPOCHS] and rows[2][10:] == ['2', '3', '0, 1, 2']

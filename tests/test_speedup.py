@@ -58,7 +58,7 @@ def test_up_and_down():
 def test_no_error_in_common():
     s = speedup([run(PURE, lambda t: 95 - t), run(RESIDUAL, lambda t: 50 - t)])
     assert s.ratio == (10, math.inf) and s.errors is None and s.apart == 1
-    assert str(s) == ('inception-v3 needs at least 10.00 times the epochs of inception-resnet-v1, '
+    assert str(s) == ('Inception-v3 needs at least 10.00 times the epochs of Inception-ResNet-v1, '
                       'as their curves have no error in common')
     other = speedup([run(PURE, lambda t: 50 - t), run(RESIDUAL, lambda t: 95 - t)])
     assert other.ratio == (0, .1) and 'at most 0.10' in str(other)
@@ -114,7 +114,7 @@ def test_what_seconds_are():
     assert summary(four(3)).note == 'Seconds are those of training steps and evaluations.'
     assert summary(four()).note.endswith(' Only one seed, so their variation is unknown.')
     lopsided = summary([*four(), run(PURE, lambda t: 50, seed=7)]).note
-    others = 'inception-resnet-v1, inception-v4, inception-resnet-v2'
+    others = 'Inception-ResNet-v1, Inception-v4, Inception-ResNet-v2'
     assert lopsided.endswith(f' Only one seed of {others}, so their variation is unknown.')
     younger = four()
     for r in younger: r.meta['time']['wall'] = 100.

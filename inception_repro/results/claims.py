@@ -101,7 +101,8 @@ def sentences(self: Page) -> str: # Markdown
     for s in SUBJECTS:
         rows = [(i, c.section, c.quote, f'**{j.verdict}**', j.brief) for i, (c, j) in enumerate(self.rows, 1)
                 if c.subject == s]
-        blocks += [f'### {s[0].upper() + s[1:]}', _table(('row', 'in', 'sentence', 'verdict', 'evidence in short'), rows)]
+        heads = 'row', 'in', 'sentence', 'verdict', 'evidence in short'
+        blocks += [f'### {s[0].upper() + s[1:]}', _table(heads, rows)]
     return '\n\n'.join(blocks)
 
 def _link(path, links):

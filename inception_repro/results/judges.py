@@ -116,7 +116,8 @@ def controls(runs, pure, residual, metric, need) -> Controls:
     if (c := no_blocks(residual)) in names:
         s = speedup(runs, residual, c, metric)
         said.append(f'depth: {_needs(s)}' + ', so the blocks have not lowered the error yet' * (s.ratio[0] >= 1))
-    return Controls(weigh(verdicts) if verdicts else None, '; '.join(said) or 'no record of a control', ', '.join(brief))
+    cause = weigh(verdicts) if verdicts else None
+    return Controls(cause, '; '.join(said) or 'no record of a control', ', '.join(brief))
 
 # %% ../../nbs/library/37_judges.ipynb #5368c52f
 def _with_controls(records, folder, pure, residual, metric, need):

@@ -95,11 +95,15 @@ def recorded_devices(runs):
 _CHANGES = {'no_blocks': ', blocks removed', 'no_addition': ', no addition', 'projection_norm': ', normed projection',
             'shortcut': ' with shortcuts × ', 'scale': ', scale '}
 
+_NAMES = {'inception_resnet_v': 'Inception-ResNet-v', 'inception_v': 'Inception-v'}
+
 def network_label(model): # A recorded name, such as 'inception_v4+shortcut0.2'
-    "A network as in the legends of the paper, and what was changed in it"
+    "The name of a network as the paper writes it, and what was changed in it"
     name, *changes = model.split('+')
+    for own, printed in _NAMES.items(): name = name.replace(own, printed)
+    name, _, variant = name.partition('.')
     words = [next(w + c.removeprefix(k) for k, w in _CHANGES.items() if c.startswith(k)) for c in changes]
-    return ''.join([name.replace('_', '-'), *words])
+    return ''.join([name, f" ({variant.removeprefix('b').replace('_', '/')})" * bool(variant), *words])
 
 def metric_label(metric):
     "'top-1' or 'top-5', as on the axes of the paper"

@@ -43,7 +43,7 @@ _OF = {run_name(dict(model=m) | o): (m, a) # name of a run's files → (network,
        for m, own in ARMS.items() for a, o in own.items()}
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #c0377d25
-def named(model, arm): return f'{network_label(model)}, {arm}' # such as 'inception-v4, no blocks'
+def named(model, arm): return f'{network_label(model)}, {arm}' # such as 'Inception-v4, no blocks'
 
 def arms(base, # `Recipe`
          seeds=3, # Number of seeds for each arm, counted from the recipe's seed
@@ -93,7 +93,7 @@ class Study:
     def arms(self, model): return [a for a in ARMS[model] if self.of(model, a)] # In the order of `ARMS`
     def models(self): return [m for m in ARMS if self.arms(m)]
 
-def untrained(what # Such as 'there is no finished run of inception-v4'
+def untrained(what # Such as 'there is no finished run of Inception-v4'
              ) -> UserError:
     "The error that runs are missing, with the command that trains them"
     return UserError(lambda way: f"{what}; train the arms with {way('`run_shortcut`', '`inception-repro shortcut`')}")

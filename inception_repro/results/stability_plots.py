@@ -60,7 +60,8 @@ def too_short(result, failing): # As `failing_networks` gives it
     return not is_failing(result) and result.trial.lr * result.trial.steps < failing.get(width_and_seed(result), 0)
 
 # %% ../../nbs/library/32_stability_plots.ipynb #78d9602f
-_COLOURS = {'dead': '#1c1c1c', 'unstable': '#C8641E', 'learning': '#7fb8dc', 'at chance level': '#e4e4e4'} # dark to light
+# Dark to light, so that a grey print shows them
+_COLOURS = {'dead': '#1c1c1c', 'unstable': '#C8641E', 'learning': '#7fb8dc', 'at chance level': '#e4e4e4'}
 
 def scale_label(s): return 'released' if s is None else 'unscaled' if s == 1 else f'{s:g}'
 
@@ -82,7 +83,7 @@ def _cell(ax, x, y, results, failing):
         ax.barh(y, .94 / len(ends), left=x - .47 + .94 * i / len(ends), height=.9, color=_COLOURS[f], lw=0)
     white, mixed = set(ends) == {'dead'}, len(set(ends)) > 1
     ax.text(x, y, _cell_text(results, failing), ha='center', va='center', size=8.5, color='white' if white else INK,
-            linespacing=1.15, bbox=dict(fc='white', lw=0, pad=1, alpha=.85) if mixed else None)
+            linespacing=1.15, bbox=dict(fc='white', lw=0, pad=1) if mixed else None)
     return ends
 
 def _legend(ax, columns=3):
