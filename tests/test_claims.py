@@ -34,8 +34,10 @@ PURE, RESIDUAL = large
 def write(folder, model, half, end=20., seed=0, dataset='fractals', epochs=16, finished=True, **changes):
     "A network that was never trained: its error falls to `end`, by half in every `half` epochs"
     base, _, arm = model.partition('+')
-    if arm == 'no_blocks': changes |= dict(scale=0.) if 'resnet' in base else dict(shortcut=0.)
-    elif arm: changes |= dict(shortcut=float(arm.removeprefix('shortcut')))
+    named = dict(no_blocks=dict(scale=0.) if 'resnet' in base else dict(shortcut=0.),
+                 no_addition=dict(addition=False), projection_norm=dict(projection_norm=True))
+    for mark in filter(None, arm.split('+')): # such as 'shortcut0.2'
+        changes |= named.get(mark) or {mark.rstrip('0123456789.'): float(mark.lstrip('shortcutale'))}
     made = preset('demo', base, dataset=dataset, epochs=epochs, seed=seed, **changes)
     recipe, steps = json.loads(json.dumps(asdict(made))), 4000 // made.bs
     rec = Record.create(folder, model, seed, dataset, '0', recipe, ENV, data=dict(classes=10, train=4000, valid=500))
