@@ -94,7 +94,7 @@ def test_devices_that_are_there(monkeypatch):
 
 def test_bf16_step(data):
     recipe = replace(TINY, precision='bf16')
-    learn, seen = learner(recipe, data), []
+    learn, seen = learner(recipe, data, bare=True), []
     hook = learn.model.trunk.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
     learn.add_cb(Raise(1, 'after_batch'))
     with pytest.raises(KeyboardInterrupt): learn.fit(1)
@@ -105,7 +105,7 @@ def test_bf16_step(data):
 def test_auxiliary_head(data):
     "At 299 pixels Inception-v3 learns from both heads, with a weight of 0.4 on the second"
     recipe = replace(TINY, model='inception_v3', px=299, aux=.4, bs=2)
-    learn = learner(recipe, data)
+    learn = learner(recipe, data, bare=True)
     xb, yb = learn.dls.one_batch()
     learn.model.train()
     main, aux = learn.model(xb)
@@ -139,7 +139,7 @@ def test_a_gpu_is_never_waited_for(data):
         order = -200
         def after_batch(self): torch.cuda.set_sync_debug_mode('error')  # from the second step on
         def after_train(self): torch.cuda.set_sync_debug_mode('default')
-    learn = learner(replace(TINY, precision='bf16', epochs=1), data, 'cuda')
+    learn = learner(replace(TINY, precision='bf16', epochs=1), data, 'cuda', bare=True)
     try: learn.add_cb(Strict()).fit(1)
     finally: torch.cuda.set_sync_debug_mode('default')
     assert learn.count.step == STEPS // 2

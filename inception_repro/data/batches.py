@@ -5,33 +5,47 @@
 # %% ../../nbs/library/12_batches.ipynb #972a2840
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from fastcore.basics import patch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from .augment import ROW, augment, central, central_box, crop_box
 from .fractals import generator
-from .pixels import read, report
+from .pixels import decode, read, report, to_rgb
 
 # %% auto #0
-__all__ = ['Split', 'Batches']
+__all__ = ['Split', 'Vocab', 'Batches', 'pixels']
 
 # %% ../../nbs/library/12_batches.ipynb #7665db7c
 @dataclass
 class Split:
     "Training or validation images of a dataset"
     x: object  # Images, uint8, (n, 3, size, size), channels last; or a list of paths
-    y: torch.Tensor  # Labels, int64, (n,)
+    y: torch.Tensor | None  # Labels, int64, (n,); None for images without labels
     aspect: torch.Tensor | None = None  # Width / height of the originals, (n,), if images are in memory
 
-    def __len__(self): return len(self.y)
+    def __len__(self): return len(self.x)
     def __getitem__(self, i): return self.x[i], self.y[i]
+    def set_split_idx(self, i): # fastai's `tta` calls it
+        raise NotImplementedError('these batches have no test-time augmentation; evaluate(…, crops=12) averages crops')
     def new_empty(self): return Split([], self.y[:0].clone())  # a copy: a view would keep all images
 
 # %% ../../nbs/library/12_batches.ipynb #5811d6ce
+class Vocab(Sequence):
+    "Names of the classes; no tuple, of which fastai would take the last one for the names"
+    def __init__(self, names): self.names = tuple(names)
+    def __getitem__(self, i): return self.names[i]
+    def __len__(self): return len(self.names)
+    def __eq__(self, o): return self.names == tuple(o)
+    def __repr__(self): return repr(self.names)
+
 class Batches:
     "Batches of a split; order and crops depend on the seed, the epoch and the batch only"
     def __init__(self, split: Split, # Images and labels
@@ -43,12 +57,14 @@ class Batches:
                  hue=0., # Largest rotation of the hue, as a fraction of a full circle
                  workers=0, # Processes that decode, if images remain files
                 ):
-        self.dataset, self.vocab, self.bs, self.size, self.seed, self.hue = split, vocab, bs, size, seed, hue
+        self.dataset, self.vocab, self.bs, self.size, self.seed, self.hue = split, Vocab(vocab), bs, size, seed, hue
         self.shuffle = self.drop_last = train
         self.workers, self.device, self.bad = workers, torch.device('cpu'), {}  # the bad files that were reported
         self.seek(0)
 
+    n_inp = 1 # Parts of a batch that are inputs, for fastai
     c = property(lambda self: len(self.vocab))
+    items = property(lambda self: [self.dataset[i] for i in range(self.n)])
     n = property(lambda self: len(self.dataset))
     streams = property(lambda self: not torch.is_tensor(self.dataset.x))
     def __len__(self): return self.n // self.bs if self.drop_last else -(-self.n // self.bs)
@@ -83,6 +99,9 @@ def __iter__(self: Batches):
     if self.streams: yield from self._stream(epoch, start)
     else:
         for idx, u in self.drawn(epoch, start):
+            if o.y is None:
+                yield central(o.x[idx], self.size),
+                continue
             idx = _send(idx, self.device)
             x = o.x.permute(0, 2, 3, 1).index_select(0, idx).permute(0, 3, 1, 2)  # in their memory format
             if u is None: yield central(x, self.size), o.y[idx]
@@ -139,12 +158,70 @@ def to(self: Batches, device, # Such as 'cuda'
     return self
 
 @patch
-def new(self: Batches, dataset=None, # Another `Split`
+def new(self: Batches, dataset=None, # Another `Split`; or a list of images, or of (image, label)
         shuffle=None, # False: every image in order, cropped as in evaluation
         **kwargs, # Ignored: arguments of fastai's own loaders
        ):
     "A similar loader, at the start of epoch 0"
     o = copy(self)
-    if dataset is not None: o.dataset = dataset
-    if shuffle is not None: o.shuffle = o.drop_last = shuffle
+    if dataset is not None: o.dataset = dataset if isinstance(dataset, Split) else self._split_of(dataset)
+    if shuffle is not None: o.shuffle = o.drop_last = shuffle and self.shuffle # one for validation stays in order
     return o.seek(0)
+
+# %% ../../nbs/library/12_batches.ipynb #4f7c7915
+def pixels(item, # A path, a Pillow image, or bytes as an array (rows, columns, 3) or as a tensor (3, rows, columns)
+           size, # Side of the result, pixels
+          ) -> torch.Tensor: # uint8, (3, size, size). Raises `TypeError` for anything else
+    "An image as the loaders keep it"
+    if isinstance(item, (str, Path)): return torch.from_numpy(decode(item, size)[0].copy())
+    if torch.is_tensor(item): item = item.permute(1, 2, 0).cpu().numpy()
+    if isinstance(item, np.ndarray) and item.dtype == np.uint8: item = Image.fromarray(item)
+    if not isinstance(item, Image.Image):
+        raise TypeError(f'an image is {type(item).__name__}; give a path, a Pillow image, or values of type uint8')
+    if item.size != (size, size): item = to_rgb(item).resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.asarray(to_rgb(item)).copy()).permute(2, 0, 1)
+
+@patch
+def _split_of(self: Batches, items):
+    "A `Split` in memory of images, or of (image, label)"
+    side = round(self.size / .875) if self.streams else self.dataset.x.shape[-1] # 0.875: the central crop
+    labelled = len(items) and all(isinstance(o, tuple) and len(o) == 2 for o in items)
+    x = torch.stack([pixels(o[0] if labelled else o, side) for o in items]).to(self.device)
+    y = torch.tensor([int(o[1]) for o in items]).to(self.device) if labelled else None
+    return Split(x.contiguous(memory_format=torch.channels_last), y, torch.ones(len(x), device=x.device))
+
+# %% ../../nbs/library/12_batches.ipynb #04d6c4c8
+@patch
+def decode_batch(self: Batches, b, # A batch: images, and labels or predicted classes
+                 max_n=9, # At most so many
+                ) -> list: # Of (image, name of its class); the image is uint8, (rows, columns, 3)
+    "Images and names"
+    x = b[0][:max_n].detach().cpu().permute(0, 2, 3, 1).add(1).mul(127.5).round().clamp(0, 255).byte().numpy()
+    return list(zip(x, *([self.vocab[int(i)] for i in o[:max_n]] for o in b[1:])))
+
+@patch
+def show_batch(self: Batches, b=None, # A batch; the next one unless given
+               max_n=9, # At most so many images
+               **kwargs, # Ignored: other arguments of fastai's own loaders
+              ):
+    "Draw images with the names of their classes, as `show_results` does with the predicted ones below"
+    import matplotlib.pyplot as plt
+    found = self.decode_batch(b or self.one_batch(), max_n)
+    _, axs = plt.subplots(-(-len(found) // 3), 3, figsize=(7, 2.6 * -(-len(found) // 3)), squeeze=False)
+    for ax in axs.flat: ax.set_axis_off()
+    for ax, (x, *names) in zip(axs.flat, found): ax.imshow(x), ax.set_title('\n'.join(names), size=9)
+
+@patch
+def show_results(self: Batches, b, out, # A batch, and the predicted classes
+                 max_n=9, **kwargs):
+    "Draw images with their classes, and the predicted ones below"
+    self.show_batch((*b, out[-1] if isinstance(out, tuple) else out), max_n)
+
+@patch
+def _pre_show_batch(self: Batches, b, max_n=9): # for `plot_top_losses`
+    from fastai.data.transforms import Category
+    from fastai.torch_core import TensorCategory, TensorImage
+    from fastcore.foundation import L
+    image = lambda x: TensorImage(torch.from_numpy(x).permute(2, 0, 1))
+    found = [(image(x), *map(Category, o)) for x, *o in self.decode_batch(b, max_n)]
+    return TensorImage(b[0]), TensorCategory(b[1]), L(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from ..support.suggest import unknown
 from ..support.text import printable
 
 # %% auto #0
-__all__ = ['NAMES', 'Data', 'dataset_root', 'load']
+__all__ = ['NAMES', 'Data', 'OwnData', 'own_data', 'dataset_root', 'load']
 
 # %% ../../nbs/library/13_load.ipynb #54255c7e
 @dataclass
@@ -54,6 +55,40 @@ def _positive(**counts):
     for name, o in counts.items():
         if o is not None and (not isinstance(o, int) or o < 1):
             raise ValueError(f'{name} is {o!r}; it must be a whole number of at least 1')
+
+# %% ../../nbs/library/13_load.ipynb #eb5bddf3
+class _Loader:
+    "A loader of fastai with the interface of `Batches`"
+    n_inp = 1
+    def __init__(self, dl): self.dl, self.dataset, self.vocab, self.start = dl, dl.dataset, dl.vocab, 0
+    def __len__(self): return len(self.dl)
+    def one_batch(self): return next(iter(self))
+    def to(self, device): return self # fastai's loop moves the batches
+
+    def seek(self, epoch, start=0):
+        self.start = start
+        return self
+
+    def __iter__(self):
+        start, self.start = self.start, 0
+        for b in islice(self.dl, start, None): yield tuple(o.as_subclass(torch.Tensor) for o in b)
+
+@dataclass
+class OwnData(Data):
+    "fastai's `DataLoaders` as a dataset"
+    dls: object = None
+
+    def dataloaders(self, bs, *_, device=None, **kwargs):
+        from fastai.data.core import DataLoaders
+        return DataLoaders(*map(_Loader, (self.dls.train, self.dls.valid)), device=device)
+
+def own_data(dls, # fastai's `DataLoaders` of images and one label each
+             name, # Of the dataset
+            ) -> OwnData: # Raises `ValueError` for loaders without classes
+    "`DataLoaders` of your own, to train on"
+    if not (names := getattr(dls, 'vocab', None)):
+        raise ValueError('the DataLoaders have no vocab; make them for classification, as ImageDataLoaders does')
+    return OwnData(name, tuple(map(str, names)), dls.train.dataset, dls.valid.dataset, 'DataLoaders', [], dls)
 
 # %% ../../nbs/library/13_load.ipynb #5c2c3103
 NAMES = ('fractals', *(f'{o}{size}' for o in ('imagenette', 'imagewoof') for size in ('', '_160', '_320')))

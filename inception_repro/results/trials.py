@@ -216,7 +216,7 @@ def run_trial(trial, # `Trial`
     if path.exists(): return _checked(read_result(path), trial, r, path)
     data = _data(source, replace(r, seed=0, width=.25, scale=1., lr=.045, clip=None, model='inception_resnet_v2'))
     with seeded(r.seed, device):
-        learn = learner(r, data, device)
+        learn = learner(r, data, device, bare=True)
         if trial.bn: _normalise(learn, trial.bn, r.ema)
         learn.add_cb(recorder := _recorder(trial))
         began = time.perf_counter()

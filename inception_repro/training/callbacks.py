@@ -20,6 +20,7 @@ from .activity import activity
 from .checkpoint import run_state
 from .learner import TrainingCallback, evaluate
 from .recipe import evaluation_steps, run_name
+from .records import COLUMNS
 
 # %% auto #0
 __all__ = ['SMALL_NETWORK', 'Stopwatch', 'RecordKeeper', 'ProgressBar', 'OutOfTime', 'out_of_time', 'TimeLimit', 'BlockActivity']
@@ -68,7 +69,10 @@ class RecordKeeper(TrainingCallback):
                  steps, # Steps of an epoch
                  save_every=300., # Seconds between checkpoints
                  memory=0, # Peak memory of the earlier parts of the run, bytes of a GPU
+                 metrics=(), # As `evaluate` takes them
+                 on_row=None, # Called with every row, a dict, after it is on the disk
                 ):
+        self.metrics, self.on_row = metrics, on_row
         self.record, self.checkpoints, self.save_every, self.memory = record, checkpoints, save_every, memory
         self.bs, self.points = recipe.bs, evaluation_steps(recipe, steps)
         self.saved_at, self.save_time = time.monotonic(), 0.
@@ -99,14 +103,27 @@ def check(self: RecordKeeper, loss): # Tensor or number
 def add_row(self: RecordKeeper):
     "Evaluate both sets of weights, and append the result to the record"
     c, model = self.count, self.learn.model
-    avg, raw = evaluate([self.average.net.module, model], self.dls.valid.seek(0), self.cast)
+    avg, raw = evaluate([self.average.net.module, model], self.dls.valid.seek(0), self.cast, self.metrics)
     model.train()
     for o in avg, raw: self.check(o['loss'])
+    more = {k: avg.pop(k) for k in [*avg] if k not in COLUMNS}
+    for k in more: del raw[k]
     self.record.append(epoch=c.at, step=c.step, images=c.step * self.bs, lr=self.opt.hypers[0]['lr'],
                        train_loss=float(c.total) / c.since, seconds=round(self.stopwatch.seconds, 3),
                        **avg, **{f'raw_{k}': v for k, v in raw.items()})
     c.since = 0
     c.total.zero_()
+    self.tell(more)
+
+@patch
+def tell(self: RecordKeeper, more): # Values of the metrics
+    "Write the metrics beside the record, and pass the row to the caller's function"
+    if more:
+        path = self.record.path.with_suffix('.metrics.json')
+        old = json.loads(path.read_text(encoding='utf-8')) if path.exists() else []
+        rows = [*(o for o in old if o['step'] < self.count.step), dict(step=self.count.step, **more)]
+        atomic_write(path, json.dumps(rows, indent=1) + '\n')
+    if self.on_row: self.on_row({**self.record.last, **more})
 
 # %% ../../nbs/library/63_callbacks.ipynb #2e7cb308
 @patch

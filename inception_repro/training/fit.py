@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import re, warnings
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
 import torch
+from fastcore.foundation import L
 
 from ..architecture.graph import Network
 from ..architecture.networks import network
 from ..architecture.weight_files import weights_bytes
 from ..data.folders import existing_folder
-from ..data.load import NAMES, Data, dataset_root
+from ..data.load import NAMES, Data, dataset_root, own_data
 from ..support.files import atomic_write, locked
 from ..support.messages import message
 from .callbacks import (
@@ -28,7 +31,7 @@ from .recipe import Recipe, evaluation_steps, model_name, preset, run_name
 from .records import Record, as_json, environment, read_run, run_path
 
 # %% auto #0
-__all__ = ['run_loop', 'find_device', 'forget', 'fit']
+__all__ = ['run_loop', 'find_device', 'forget', 'check_callbacks', 'fit']
 
 # %% ../../nbs/library/19_fit.ipynb #b04a2441
 def _check_recipe(run, recipe, data=None):
@@ -121,15 +124,15 @@ def forget(path): # The table of a record
     "Delete a record and its checkpoints"
     with locked(_folder(path)):
         Checkpoints(_folder(path)).clean(all=True)
-        for p in path, path.with_suffix('.json'), path.with_suffix('.activity.json'): p.unlink(missing_ok=True)
+        for end in '.csv', '.json', '.activity.json', '.metrics.json': path.with_suffix(end).unlink(missing_ok=True)
 
 # %% ../../nbs/library/19_fit.ipynb #0a55e4ae
-def _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress, **kwargs):
+def _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress, more, **kwargs):
     "A learner at its last checkpoint, and its record"
     begin = dict(step=0, seconds=0., wall=0.)
     if device.type == 'cuda': torch.cuda.reset_peak_memory_stats(device)
     data = load_data(recipe, data, progress=progress, **kwargs)
-    learn = learner(recipe, data, device, workers)
+    learn = learner(recipe, data, device, workers, bare=True)
     checkpoints = Checkpoints(_folder(path), dict(recipe=as_json(recipe), dataset_hash=data.hash))
     checkpoints.clean(all=fresh or not path.exists())
     state = checkpoints.load()
@@ -138,9 +141,34 @@ def _prepare(recipe, path, data, device, fresh, save_every, env, workers, progre
     _check_rows(record, [s for s in evaluation_steps(recipe, learn.count.steps) if s <= learn.count.step])
     times = state or begin
     learn.add_cb(Stopwatch(times['seconds'], recipe.compile and device.type != 'cpu'))
-    learn.add_cb(RecordKeeper(recipe, record, checkpoints, learn.count.steps, save_every, times.get('memory', 0)))
+    keep = save_every, times.get('memory', 0), *more
+    learn.add_cb(RecordKeeper(recipe, record, checkpoints, learn.count.steps, *keep))
     if progress: learn.add_cb(ProgressBar(recipe, record))
     return learn, record
+
+# %% ../../nbs/library/19_fit.ipynb #5d0f2dcd
+_INSTEAD = dict(
+    Recorder='the record has losses and errors', ProgressCallback='it has a bar of its own', CSVLogger='its record is a CSV file',
+    TrackerCallback='it evaluates at times of its own; use on_row= or until=', ParamScheduler='the recipe has the schedule',
+    GradientAccumulation='the recipe has the batch size; use bs= and replicas=')
+
+def check_callbacks(cbs): # As `Learner` takes them
+    "Raise `ValueError` for a callback of fastai that does not work in the loop of `fit`"
+    for cb in cbs if isinstance(cbs, (list, tuple, L)) else [cbs]:
+        for kind in (cb if isinstance(cb, type) else type(cb)).__mro__:
+            if kind.__module__.startswith('fastai.') and kind.__name__ in _INSTEAD:
+                name = getattr(cb, '__name__', type(cb).__name__)
+                raise ValueError(f'fit takes no {name}: {_INSTEAD[kind.__name__]}, or train with '
+                                 'learner(recipe, data).fit, where it works')
+
+def _with_loaders(recipe, dls):
+    "The recipe with the batch, size and classes of `DataLoaders`, and these as data"
+    if recipe.dataset in (*NAMES, Recipe.dataset):
+        raise ValueError(f"the images come from DataLoaders, but the recipe's dataset is {recipe.dataset!r}; give it "
+                         "another name, such as preset('demo', dataset='pets')")
+    data, (x, *_) = own_data(dls, recipe.dataset), dls.one_batch()
+    own = dict(bs=dls.train.bs, px=x.shape[-1], stored=x.shape[-1], classes=len(data.classes))
+    return replace(recipe, **own, per_class=None, valid_per_class=None), data
 
 # %% ../../nbs/library/19_fit.ipynb #56def22a
 def _finished(path, recipe, data, fresh, **kwargs):
@@ -165,7 +193,7 @@ def _return_finished(run, save_weights):
 # %% ../../nbs/library/19_fit.ipynb #6c223115
 def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is trained as the preset `demo`
         out: str | Path = 'runs', # Folder of the records; this one's is `out/<dataset>/<model>-<seed>.csv`
-        data: str | Path | Data | None = None, # A folder with train/ and val/; None: generated or downloaded data
+        data: Any = None, # A folder with train/ and val/; a `Data`; `DataLoaders`; None: generated or downloaded data
         device: str | torch.device | None = None, # 'cpu', 'cuda' or 'cuda:1'; by default a GPU if there is one
         fresh: bool = False, # Start again, and replace an existing record
         save_weights: str | Path | None = None, # File for the averaged weights: .pth, .pt: PyTorch, else safetensors
@@ -173,6 +201,8 @@ def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is t
         until: float | None = None, # Stop with a checkpoint at this time, as `time.time` counts, and raise `OutOfTime`
         progress: bool = True, # Show a bar, or a line per evaluation where no bar can be drawn
         cbs: object = (), # More callbacks for the `Learner`
+        metrics: Sequence = (), # fastai's metrics, or functions of (logits, labels), of the averaged weights
+        on_row: Callable | None = None, # Called with every row, a dict with the metrics, when it is on the disk
         activity_every: int | None = None, # Record gradients and ratios of all blocks, every so many steps
         env: dict | None = None, # Environment for the record; looked up unless given
         workers: int = 2, # Processes that decode, for images that are read from files
@@ -180,6 +210,8 @@ def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is t
        ) -> Run: # `Run`
     "Train a network, or resume its interrupted run; a finished run is returned at once"
     if not isinstance(recipe, Recipe): recipe = preset('demo', network(recipe))
+    check_callbacks(cbs)
+    if hasattr(data, 'train') and not isinstance(data, Data): recipe, data = _with_loaders(recipe, data)
     if not isinstance(workers, int) or workers < 0:
         raise ValueError(f'workers is {workers!r}; use a whole number, 0 to decode without more processes')
     if data is not None and not isinstance(data, Data) and data not in NAMES: existing_folder(dataset_root(data))
@@ -190,7 +222,8 @@ def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is t
     if out_of_time(until): raise OutOfTime(f'{path}: the time is over; ' + hint())
     with locked(_folder(path)), seeded(recipe.seed, device), _explained(path, hint):
         if run := _finished(path, recipe, data, fresh, **own): return run # another process has just finished it
-        learn, record = _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress, **kwargs)
+        learn, record = _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress,
+                                 (metrics, on_row), **kwargs)
         hint.begun = True
         if until is not None: learn.add_cb(TimeLimit(until, hint))
         if activity_every: learn.add_cb(BlockActivity(path, activity_every))

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 from statistics import median
+from types import SimpleNamespace
 
 import torch
 from fastai.callback.core import Callback, CancelFitException, CancelValidException, TrainEvalCallback
-from fastai.learner import Learner
+from fastai.callback.schedule import ParamScheduler
+from fastai.learner import Learner, mk_metric
 from fastai.optimizer import OptimWrapper
 from fastcore.basics import getcallable
 from fastcore.foundation import L
@@ -27,8 +29,8 @@ from .recipe import network_of
 from .schedule import clip_norm, stepped_decay
 
 # %% auto #0
-__all__ = ['TrainingCallback', 'Count', 'Schedule', 'Clip', 'Average', 'Cast', 'Replicas', 'load_data', 'learner', 'evaluate',
-           'profile_step']
+__all__ = ['TrainingCallback', 'Count', 'Schedule', 'Clip', 'Average', 'Cast', 'Replicas', 'load_data', 'RecipeLoss', 'learner',
+           'evaluate', 'profile_step']
 
 # %% ../../nbs/library/15_learner.ipynb #ce4fb19d
 class TrainingCallback(Callback):
@@ -36,29 +38,40 @@ class TrainingCallback(Callback):
     def __call__(self, name):
         if self.run: getcallable(self, name)()
 
+    searching = property(lambda self: hasattr(self.learn, 'lr_finder')) # in `lr_find`, whose steps are undone
+
 class Count(TrainingCallback):
     "Number of steps, and the loss since the last evaluation"
     order = -20
-    def __init__(self, steps, device):
+    def __init__(self, steps, device, bare=True): # `bare`: in the loop of `fit`
         self.step, self.steps, self.since, self.total = 0, steps, 0, torch.zeros((), device=device)
+        self.bare = bare
 
     at = property(lambda self: self.step / self.steps) # in epochs
 
-    def before_train(self): self.dls.train.seek(self.epoch, self.step - self.epoch * self.steps)
+    def before_train(self):
+        if self.bare: self.dls.train.seek(self.epoch, self.step - self.epoch * self.steps)
+
+    def before_fit(self): self.fitting = True
+    def after_fit(self): self.fitting = False
+    fitting = False
 
     def after_step(self):
+        if self.searching: return
         self.step += 1
         self.since += 1
         self.total += self.loss.detach()
 
-    def before_validate(self): raise CancelValidException # evaluations have times of their own
+    def before_validate(self):
+        if self.bare and self.fitting: raise CancelValidException # evaluations have times of their own
 
 # %% ../../nbs/library/15_learner.ipynb #4c725b32
 class Schedule(TrainingCallback):
-    "Set the learning rate of §4 before each step"
+    "Set the learning rate of §4 before each step, unless one of fastai's schedules is used, as in `fit_one_cycle`"
     def __init__(self, recipe): self.recipe = recipe
     def before_batch(self):
         r = self.recipe
+        if not self.training or any(isinstance(cb, ParamScheduler) for cb in self.learn.cbs): return
         self.opt.set_hypers(lr=stepped_decay(self.count.at, r.lr, r.every, r.decay, r.compress))
 
 class Clip(TrainingCallback):
@@ -71,7 +84,8 @@ class Average(TrainingCallback):
     "Update the running average of §4, `net`"
     def __init__(self, net): self.net = net
     def before_fit(self): self.pairs = tensor_pairs(self.net.module, self.learn.model)
-    def after_step(self): self.net.update_parameters(self.learn.model, self.pairs)
+    def after_step(self):
+        if not self.searching: self.net.update_parameters(self.learn.model, self.pairs)
 
 # %% ../../nbs/library/15_learner.ipynb #c1c529a2
 class Cast(TrainingCallback):
@@ -101,6 +115,7 @@ class Replicas(TrainingCallback):
     def __init__(self, n): self.n = n
 
     def before_batch(self):
+        if not self.training: return
         (*xs, x), (*ys, y) = self.xb[0].tensor_split(self.n), self.yb[0].tensor_split(self.n)
         self.total, self.share = 0., len(x) / len(self.xb[0])
         for part, labels in zip(xs, ys):
@@ -113,6 +128,7 @@ class Replicas(TrainingCallback):
         self.learn.xb, self.learn.yb = (x,), (y,) # the last part is computed by fastai
 
     def after_loss(self):
+        if not self.training: return
         self.learn.loss_grad = self.loss_grad * self.share
         self.learn.loss = self.total + self.loss.detach() * self.share
 
@@ -148,10 +164,25 @@ def _optimizer(recipe):
     return adamw
 
 # %% ../../nbs/library/15_learner.ipynb #d9f5d143
+class RecipeLoss:
+    "Cross-entropy with label smoothing, plus that of the auxiliary head; predictions are probabilities and classes"
+    y_int = True # labels are indices, as `MixUp` needs to know
+    def __init__(self, recipe): self.smoothing, self.aux, self.reduction = recipe.smoothing, recipe.aux, 'mean'
+
+    def __call__(self, pred, y):
+        main, *aux = pred if isinstance(pred, tuple) else (pred,)
+        one = lambda o: cross_entropy(o, y, label_smoothing=self.smoothing, reduction=self.reduction)
+        return sum((self.aux * one(o) for o in aux), one(main))
+
+    def activation(self, pred): return pred.softmax(-1)
+    def decodes(self, p): return p.argmax(-1)
+
 def learner(recipe, # `Recipe`
             data, # `Data`
             device='cpu', # Where to train
             workers=2, # Processes that decode, for images that are read from files
+            metrics=None, # fastai's metrics, for its validation
+            bare=False, # For the loop of `fit`: without fastai's validation, recorder and progress bar
            ) -> Learner: # With `count`, `schedule`, `cast` and `average`
     "A fastai `Learner` that trains a recipe; its initial weights depend on the seed alone"
     r, device = recipe, torch.device(device)
@@ -161,27 +192,36 @@ def learner(recipe, # `Recipe`
     if r.init == 'glorot': model.apply(init_glorot)
     model = lay_flat((merge_1x1(model) if r.merge else model).to(device, memory_format=fmt))
     dls = data.dataloaders(r.bs, r.px, r.seed, device, r.hue, workers)
-    def loss(pred, y):
-        main, *aux = pred if isinstance(pred, tuple) else (pred,)
-        return sum((r.aux * cross_entropy(o, y, label_smoothing=r.smoothing) for o in aux),
-                   cross_entropy(main, y, label_smoothing=r.smoothing))
-    cbs = [TrainEvalCallback, Count(len(dls.train), device), Schedule(r), Cast(r, device),
-           Average(RunningAverage(model, r.ema))]
+    cbs = [Count(len(dls.train), device, bare), Schedule(r), Cast(r, device), Average(RunningAverage(model, r.ema))]
+    if bare: cbs.insert(0, TrainEvalCallback)
     if r.clip is not None and r.optimizer != 'rmsprop_tf': cbs.append(Clip(r.clip)) # which clips by itself
     if r.replicas > 1: cbs.append(Replicas(r.replicas))
-    learn = Learner(dls, model, loss, _optimizer(r), r.lr, cbs=cbs, default_cbs=False)
+    learn = Learner(dls, model, RecipeLoss(r), _optimizer(r), r.lr, cbs=cbs, default_cbs=not bare, metrics=metrics)
     learn.create_opt()
     if r.compile and device.type != 'cpu': model.compile()
     return learn
 
 # %% ../../nbs/library/15_learner.ipynb #121b913d
+def _measured(metrics, kept):
+    "Name → value of each metric, over all batches together"
+    if not metrics: return {}
+    pred, y = map(torch.cat, zip(*kept))
+    seen = SimpleNamespace(pred=pred, y=y, yb=(y,), to_detach=lambda o: o) # what a metric reads of a `Learner`
+    found = {}
+    for m in map(mk_metric, metrics):
+        m.reset()
+        m.accumulate(seen)
+        found[m.name] = float(m.value)
+    return found
+
 @torch.no_grad()
 def evaluate(nets, # Networks; they remain in evaluation mode
              dl, # Batches of images and labels
              cast=None, # `Cast` of the run, or None for float32
-            ) -> list: # For each network a dict of `loss`, `top1` and `top5`, errors in percent
+             metrics=(), # fastai's metrics, or functions of (logits, labels)
+            ) -> list: # For each network a dict of `loss`, `top1` and `top5`, errors in percent, and of each metric
     "Loss and top-1 and top-5 error of each network"
-    sums, n = [], 0
+    sums, n, kept = [], 0, []
     for net in nets: net.eval()
     for xb, yb in dl:
         if cast: xb = xb.contiguous(memory_format=cast.format)
@@ -192,8 +232,10 @@ def evaluate(nets, # Networks; they remain in evaluation mode
             hits = pred.topk(min(5, pred.shape[1])).indices == yb[:, None]
             loss = cross_entropy(pred, yb, reduction='sum')
             sums.append(torch.stack([loss, (~hits[:, 0]).sum(), (~hits.any(1)).sum()]))
+            if metrics: kept.append((pred, yb))
     sums = torch.stack(sums).view(-1, len(nets), 3).double().cpu().sum(0) / n
-    return [dict(loss=a, top1=100 * b, top5=100 * c) for a, b, c in sums.tolist()]
+    return [dict(loss=a, top1=100 * b, top5=100 * c, **_measured(metrics, kept[i::len(nets)]))
+            for i, (a, b, c) in enumerate(sums.tolist())]
 
 # %% ../../nbs/library/15_learner.ipynb #81b90b25
 class _Clock(TrainingCallback):
@@ -230,7 +272,7 @@ def profile_step(recipe, data=None, device='cpu', # As `load_data` and `learner`
                  skip=5, # Steps before that
                 ) -> dict: # `data`, `forward`, `backward`, `optimizer` and `average`
     "Seconds of each part of a training step: medians over steps"
-    learn = learner(recipe, load_data(recipe, data), device)
+    learn = learner(recipe, load_data(recipe, data), device, bare=True)
     clock = _Clock(steps + skip)
     learn.add_cbs([clock, _DataReady(clock)]).fit(steps + skip)
     return {k: median(t[k] for t in clock.times[skip:]) for k in clock.times[0]}

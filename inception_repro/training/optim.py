@@ -12,6 +12,7 @@ from operator import is_not
 import torch
 from fastai.optimizer import Optimizer
 from fastcore.basics import patch
+from fastcore.foundation import L
 from torch import nn
 
 from .flat import all_vectors, decays, flat_layout, flat_run, flat_views
@@ -33,9 +34,13 @@ def _hyper(name, value):
     return value
 
 # %% ../../nbs/library/62_optim.ipynb #983517ea
-class RMSPropTF(Optimizer):
-    "TensorFlow's RMSProp for all parameters at once; pass it to a `Learner` as `opt_func`"
-    def __init__(self, params, # Parameters, or a list of groups of parameters
+class RMSPropTF(Optimizer, torch.optim.Optimizer):
+    "TensorFlow's RMSProp for all parameters at once; a fastai optimizer for `opt_func`, and a torch optimizer"
+    param_groups = None # torch's list; fastai has a property of this name
+    hypers = property(lambda self: self.param_groups) # fastai's name for the same dicts
+    param_lists = property(lambda self: [pg['params'] for pg in self.param_groups])
+
+    def __init__(self, params, # Parameters, a list of lists of parameters, or torch's list of dicts
                  lr=.045, # Learning rate (§4)
                  mom=.9, # Momentum μ (§4's earlier experiments; released code)
                  sqr_mom=.9, # Decay ρ of the mean square (§4)
@@ -45,13 +50,29 @@ class RMSPropTF(Optimizer):
                 ):
         if clip is not None: check_max_norm(clip)
         self.clip, self.chunks = clip, {} # group → its chunks, and the parameters in them
-        super().__init__(params, [rmsprop_tf_step], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
+        self.cbs, self.frozen_idx = L(rmsprop_tf_step), 0 # fastai's
+        params = list(params)
+        groups = [dict(params=list(o)) for o in params] if isinstance(params[0], (L, list)) else params
+        torch.optim.Optimizer.__init__(self, groups, {})
+        own = [{k: _hyper(k, v) for k, v in pg.items() if k in _BELOW} for pg in self.param_groups] # torch's, of a group
+        self.set_hypers(lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
+        self.defaults = {k: self.param_groups[-1][k] for k in _BELOW}
+        for pg, given in zip(self.param_groups, own): pg.update(given)
 
     def _set_hyper(self, k, v): super()._set_hyper(k, [_hyper(k, o) for o in v])
 
-    def zero_grad(self):
+    def zero_grad(self, set_to_none=True):
         for pg in self.param_lists:
             for p in pg: p.grad = None
+
+    def clear_state(self):
+        super().clear_state()
+        self.chunks = {}
+
+    def __getstate__(self): return {**super().__getstate__(), 'clip': self.clip, 'frozen_idx': self.frozen_idx}
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self.chunks, self.cbs = {}, L(rmsprop_tf_step)
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -59,7 +80,7 @@ class RMSPropTF(Optimizer):
         todo = [(chunk, hyper) for i, hyper in enumerate(self.hypers) for chunk in self._group_chunks(i)]
         grads = [g for chunk, _ in todo for g in chunk.grads()]
         scale = None if self.clip is None else _clip_scale(grads, self.clip)
-        for chunk, hyper in todo: chunk.step(scale, **hyper)
+        for chunk, hyper in todo: chunk.step(scale, **{k: hyper[k] for k in _BELOW})
 
 # %% ../../nbs/library/62_optim.ipynb #737d1b74
 CHUNK = 2**16 # Elements of a chunk on a CPU: a vector of 256 KiB, and five such vectors in use (ours)
@@ -135,7 +156,7 @@ def _clip_scale(grads, max_norm):
 def state_dict(self: RMSPropTF) -> dict:
     "The state of every parameter and the hyperparameters of every group"
     state = [dict(self.state[p]) for pg in self.param_lists for p in pg]
-    return dict(state=state, hypers=[dict(h) for h in self.hypers])
+    return dict(state=state, hypers=[{k: v for k, v in h.items() if k != 'params'} for h in self.hypers])
 
 @patch
 def load_state_dict(self: RMSPropTF, sd): # What `state_dict` returned
