@@ -13,17 +13,18 @@ import typer
 from typer.core import TyperGroup
 
 from .cli_options import (
-    DataSource, Device, Fresh, Jobs, Memory, Minutes, Names, Preset, Records, Settings, Workers,
-    argument, data_source, deadline, memory_limit, numbers, option, own_images, recipe_changes)
-from .cli_records import records
-from .cli_speed import bench, plan
+    DataSource, Device, Fresh, Jobs, Json, Memory, Minutes, Names, Preset, RecipeFile, Records, Settings, Weights,
+    Workers, argument, data_source, deadline, memory_limit, network_names, numbers, option, own_images, print_json,
+    read_recipe, recipe, recipe_changes, weights_folder)
+from .cli_records import claims, figures, records
+from .cli_speed import bench, plan, stability
 from .support.messages import shell_text
 from .support.suggest import unknown
 from .support.tables import text_table
 from .support.text import lenient_output
 
 # %% auto #0
-__all__ = ['app', 'draw_figure', 'models', 'train', 'reproduce', 'figures', 'rates', 'shortcut', 'claims', 'evaluate', 'main']
+__all__ = ['app', 'draw_figure', 'models', 'train', 'reproduce', 'rates', 'shortcut', 'evaluate', 'main']
 
 # %% ../nbs/library/42_cli.ipynb #1ee1d10a
 class _Stopped(Exception): "Ctrl-C"
@@ -34,9 +35,13 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as e: # typer would print nothing
             raise _Stopped(*e.args or ['stopped; the same command resumes']) from None
         except Exception as e:
-            if getattr(e, 'option_name', None) in ('--resume', '--continue'):
-                e.message += '. To resume a run, run the same command again.'
+            name = getattr(e, 'option_name', None)
+            if name in ('--resume', '--continue'): e.message += '. To resume a run, run the same command again.'
+            if way := _RENAMED.get((sys.argv[1:2] and sys.argv[1], name)): e.message += f'. Use {way}.'
             raise
+
+_RENAMED = {('train', '--out'): '--runs, the folder of the records', ('draw', '--out'): '--to',
+            ('claims', '--out'): '--to', ('evaluate', '--out'): '--predictions'}
 
 _EXAMPLES = """Examples:
 
@@ -52,7 +57,8 @@ To resume an interrupted command, run the same command again with the same recip
     'COMMAND --help explains its options.'
 
 app = typer.Typer(
-    name='inception-repro', cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name='inception-repro', cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False,
+    context_settings=dict(help_option_names=['-h', '--help']),
     help='Reproduce "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning" '
          '(Szegedy et al., 2016).', epilog=_EXAMPLES)
 
@@ -80,28 +86,31 @@ def _to_draw(name):
     except ValueError: raise ValueError(unknown('figure', name, list_models(), 'fig01 to fig20')) from None
 
 @app.command('draw')
-def draw_figure(name: argument(str, 'fig01 to fig20, or the name of a network.'),
-                out: option(Path, 'File to write: .svg, .png or .pdf.', show_default='NAME.svg') = None,
+def draw_figure(name: argument(str, 'fig01 to fig20, or the name of a network.', autocompletion=network_names),
+                to: option(Path, 'File to write: .svg, .png or .pdf.', show_default='NAME.svg') = None,
                 depth: option(int, 'Levels of named blocks that are drawn in full.') = 0):
     "Draw an architecture figure of the paper, or a network."
     from inception_repro.architecture.draw import draw
     figure, kwargs = _to_draw(name)
-    out = Path(out or f'{name}.svg')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draw(figure, to=out, depth=depth, **kwargs)
-    print(out)
+    to = Path(to or f'{name}.svg')
+    to.parent.mkdir(parents=True, exist_ok=True)
+    draw(figure, to=to, depth=depth, **kwargs)
+    print(to)
 
 # %% ../nbs/library/42_cli.ipynb #36680064
 @app.command()
-def models(pattern: argument(str, "Which names, such as '*resnet*'.") = '*'):
+def models(pattern: argument(str, "Which names, such as '*resnet*'.") = '*', as_json: Json = False):
     "List the networks, with their costs at 299×299 pixels and the source of public weights."
     from inception_repro.architecture.cost import macs, params
     from inception_repro.architecture.networks import list_models, network
     from inception_repro.architecture.public import public_weights
     if not (names := list_models(pattern)):
         raise ValueError(f"no network matches {pattern!r}; one of {', '.join(list_models())}")
-    rows = [[n, params(network(n)), f'{macs(network(n)) / 1e9:.2f}', public_weights.get(n)] for n in names]
-    print(text_table(rows, ['network', 'parameters', 'GMACs', 'public weights'], '<>>'))
+    rows = [dict(network=n, parameters=params(network(n)), gmacs=macs(network(n)) / 1e9,
+                 public_weights=public_weights.get(n)) for n in names]
+    if as_json: return print_json(rows)
+    heads = dict(network='network', parameters='parameters', gmacs='GMACs', public_weights='public weights')
+    print(text_table([{**r, 'gmacs': f"{r['gmacs']:.2f}"} for r in rows], heads, '<>>'))
 
 # %% ../nbs/library/42_cli.ipynb #579bb9ff
 _DEMO = dict(epochs=12, width=.25, px=75, bs=32) # as in the preset; the help does not import it
@@ -112,9 +121,11 @@ def _say_own(preset, recipe):
     if line := own_images(preset, recipe): _say(line)
 
 @app.command()
-def train(model: argument(str, 'Name of a network: see `inception-repro models`.'),
+def train(model: argument(str, 'Name of a network: see `inception-repro models`.', autocompletion=network_names,
+                          show_default='the one in --recipe') = None,
           data: DataSource = None,
           preset: Preset = 'demo',
+          recipe: RecipeFile = None,
           epochs: option(int, 'Passes over the training images.', show_default=_by_preset('epochs')) = None,
           seed: option(int, 'Seed of the initial weights, the order of the images, crops and dropout.',
                        show_default='0') = None,
@@ -125,9 +136,8 @@ def train(model: argument(str, 'Name of a network: see `inception-repro models`.
                             'size add --set stored=SIZE.', show_default=_by_preset('px')) = None,
           bs: option(int, 'Images in a batch.', show_default=_by_preset('bs')) = None,
           device: Device = None,
-          out: Records = Path('runs'),
-          weights: option(Path, 'File for the trained weights, which are not kept without this option. `evaluate` '
-                                'reads MODEL-SEED.safetensors.', show_default='weights are not kept') = None,
+          runs: Records = Path('runs'),
+          weights: Weights = None,
           minutes: Minutes = None,
           workers: Workers = 2,
           memory: Memory = None,
@@ -135,35 +145,40 @@ def train(model: argument(str, 'Name of a network: see `inception-repro models`.
           settings: Settings = None):
     """Train one network. To resume an interrupted run, run the same command again.
 
-    The record of the run is OUT/DATASET/MODEL-SEED.csv, so a run with another recipe needs another --out.
+    The record of the run is RUNS/DATASET/MODEL-SEED.csv, so a run with another recipe needs another --runs.
 
     The trained weights are kept only with --weights.
 
-    Your own images: inception-repro train inception_resnet_v1 --data FOLDER --weights inception_resnet_v1-0.safetensors
+    Your own images: inception-repro train inception_resnet_v1 --data FOLDER --weights weights
 
-    Another learning rate: inception-repro train inception_resnet_v1 --data FOLDER --lr 0.01 --out runs/lr0.01"""
-    from inception_repro.training.recipe import preset as make
-    changes, source = data_source(data, preset)
-    changes |= recipe_changes(settings, epochs=epochs, seed=seed, lr=lr, width=width, px=size, bs=bs)
-    recipe = make(preset, model, **changes)
+    Another learning rate: inception-repro train inception_resnet_v1 --data FOLDER --lr 0.01 --runs runs/lr0.01
+
+    A recorded run again: inception-repro train --recipe runs/fractals/inception_v4-0.json --runs again"""
+    from inception_repro.training.recipe import preset as make, run_name
+    fields = read_recipe(recipe)
+    changes, source = data_source(data, preset, fields)
+    fields |= changes | recipe_changes(settings, epochs=epochs, seed=seed, lr=lr, width=width, px=size, bs=bs)
+    if not (model := model or fields.get('model')): raise ValueError('no network is named; see `inception-repro models`')
+    recipe = make(preset, **fields | dict(model=model))
     _say_own(preset, recipe)
+    file = weights and weights_folder(weights)/recipe.dataset/f'{run_name(recipe)}-{recipe.seed}.safetensors'
     from inception_repro.training.fit import fit
-    run = fit(recipe, out, source, device, fresh=fresh, save_weights=weights, until=deadline(minutes), workers=workers,
+    run = fit(recipe, runs, source, device, fresh=fresh, save_weights=file, until=deadline(minutes), workers=workers,
               **memory_limit(memory))
     print(f"{run.path}: top-1 error {run['top1'][-1]:.1f} %, top-5 error {run['top5'][-1]:.1f} %")
-    if weights and not weights.exists(): raise typer.Exit(1) # a warning has given the reason
+    if file and not file.exists(): raise typer.Exit(1) # a warning has given the reason
 
 # %% ../nbs/library/42_cli.ipynb #41fb7f76
 @app.command()
 def reproduce(preset: Preset = 'demo',
+              recipe: RecipeFile = None,
               seeds: option(int, 'Number of seeds for each network.') = 1,
               data: DataSource = None,
               out: option(Path, 'Folder for the figures and the summary.') = Path('reproduction'),
               runs: option(Path, 'Folder for the records.', show_default='OUT/runs') = None,
               device: Device = None,
               jobs: Jobs = None,
-              weights: option(Path, 'Folder for the trained weights: DATASET/MODEL-SEED.safetensors.',
-                              show_default='weights are not kept') = None,
+              weights: Weights = None,
               minutes: Minutes = None,
               workers: Workers = 2,
               memory: Memory = None,
@@ -177,28 +192,22 @@ def reproduce(preset: Preset = 'demo',
 
     For another learning rate: inception-repro reproduce --set lr=0.01 --out reproduction-lr0.01"""
     from inception_repro.results.reproduce import reproduce as run
-    changes, source = data_source(data, preset)
-    from inception_repro.training.recipe import preset as make
+    from inception_repro.training.recipe import PRINTED, preset as make
+    file = read_recipe(recipe, ('model', 'seed', *PRINTED)) # the networks, controls and seeds are set here
+    changes, source = data_source(data, preset, file)
     which = dict(models=tuple(models.split(','))) if models else {}
-    changes |= recipe_changes(settings)
+    changes = file | changes | recipe_changes(settings)
     if 'dataset' in changes: _say_own(preset, make(preset, **changes))
-    paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, weights=weights,
+    paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, weights=weights and weights_folder(weights),
                 until=deadline(minutes), workers=workers, controls=controls, **memory_limit(memory), **which,
                 **changes)
     print(paths[-1].read_text(encoding='utf-8'))
     print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")
 
-@app.command()
-def figures(runs: argument(Path, 'Folder with the records of one dataset, such as runs/fractals.'),
-            out: option(Path, 'Folder for the figures and the summary.') = Path('figures')):
-    "Draw Figures 21 to 26 and write the summary, from existing records."
-    from inception_repro.results.curves import draw_figures
-    from inception_repro.results.summary import write_summary
-    for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
-
 # %% ../nbs/library/42_cli.ipynb #585624e6
 @app.command()
 def rates(preset: Preset = 'demo',
+          recipe: RecipeFile = None,
           seeds: option(int, 'Number of seeds for each network.') = 3,
           data: DataSource = None,
           rmsprop: option(str, "Learning rates of RMSProp, such as 0.015,0.045,0.135; '' for none.", '--rates') = None,
@@ -214,9 +223,11 @@ def rates(preset: Preset = 'demo',
           settings: Settings = None):
     "Train the four networks at several learning rates of RMSProp and AdamW, and compare each at its best rate."
     from inception_repro.results.rates import RATES, run_study, shorter, write_rates
-    changes, source = data_source(data, preset)
+    from inception_repro.training.recipe import PRINTED
+    file = read_recipe(recipe, ('model', 'seed', 'lr', 'optimizer', 'wd', *PRINTED))
+    changes, source = data_source(data, preset, file)
     instead = dict.fromkeys(('lr', 'optimizer'), 'use --rates and --adamw') | dict(wd='each optimizer has its own')
-    changes |= recipe_changes(settings, instead, epochs=epochs)
+    changes = file | changes | recipe_changes(settings, instead, epochs=epochs)
     given = dict(rmsprop_tf=('--rates', rmsprop), adamw=('--adamw', adamw))
     read = lambda name, text: numbers(text, name, '0.015,0.045') if text else ()
     which = {k: RATES[k] if text is None else read(name, text) for k, (name, text) in given.items()}
@@ -233,14 +244,15 @@ def _arms_folders(runs, out):
                          '--runs')
     return [(p, Path(out)/f'{p.parent.name}-{p.name}') for p in found]
 
-def _train_arms(preset, seeds, data, models, size, epochs, runs, out, settings, **kwargs):
+def _train_arms(preset, recipe, seeds, data, models, size, epochs, runs, out, settings, **kwargs):
     "Train the arms; the folder of their records, and the folder for their figures"
     from inception_repro.results.rates import shorter
     from inception_repro.results.shortcut import run_shortcut
     from inception_repro.training.recipe import PRINTED, preset as make
-    changes, source = data_source(data, preset)
+    file = read_recipe(recipe, ('model', 'seed', *PRINTED))
+    changes, source = data_source(data, preset, file)
     arm = dict.fromkeys(PRINTED, 'the arms of the experiment differ in it')
-    changes |= recipe_changes(settings, arm | dict(px='use --size'), px=size, epochs=epochs)
+    changes = file | changes | recipe_changes(settings, arm | dict(px='use --size'), px=size, epochs=epochs)
     base = shorter(preset, **dict(epochs=make(preset).epochs) | changes)
     _say_own(preset, base)
     which = dict(models=tuple(models.split(','))) if models else {}
@@ -250,6 +262,7 @@ def _train_arms(preset, seeds, data, models, size, epochs, runs, out, settings, 
 # %% ../nbs/library/42_cli.ipynb #0ebb2b91
 @app.command()
 def shortcut(preset: Preset = 'demo',
+             recipe: RecipeFile = None,
              seeds: option(int, 'Number of seeds for each arm of the experiment.') = 3,
              data: DataSource = None,
              models: Names = None,
@@ -270,21 +283,10 @@ def shortcut(preset: Preset = 'demo',
     from inception_repro.results.shortcut_plots import write_shortcut
     say = lambda text: print(getattr(text, 'shell', text), file=sys.stderr)
     todo = _arms_folders(runs, out) if draw else [_train_arms(
-        preset, seeds, data, models, size, epochs, Path(runs), Path(out), settings,
+        preset, recipe, seeds, data, models, size, epochs, Path(runs), Path(out), settings,
         device=device, jobs=jobs, until=deadline(minutes), workers=workers, **memory_limit(memory))]
     for folder, where in todo:
         for p in write_shortcut(folder, where, say): print(p)
-
-# %% ../nbs/library/42_cli.ipynb #36e78a9c
-@app.command()
-def claims(root: argument(Path, 'Folder with the figures, and with their records in runs/.') = Path('figures'),
-           out: option(Path, 'File to write the page to, .md.') = None):
-    "Judge each empirical sentence of the paper by the existing records."
-    from inception_repro.results.claims import claims as judge
-    from inception_repro.support.files import atomic_write
-    if not root.is_dir(): raise ValueError(f'{root} is no folder; give the one of the figures, with runs/ in it')
-    print(text := judge(root)._repr_markdown_())
-    if out: print(atomic_write(out, text))
 
 # %% ../nbs/library/42_cli.ipynb #3a8941ed
 @app.command()
@@ -294,8 +296,8 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
                                'folder next to the development kit or LOC_val_solution.csv.') = None,
              crops: option(str, 'Crops per image: any of 1,12,144.') = '1',
              table: option(bool, "Also print the paper's tables, with these errors in them.", '--table') = False,
-             runs: option(Path, 'Folder of the records, if they are not next to the weights.') = None,
-             out: option(Path, 'Folder for the predictions.') = Path('predictions'),
+             runs: option(Path, 'Folder for the records, if they are not next to the weights.') = None,
+             predictions: option(Path, 'Folder for the predictions.') = Path('predictions'),
              record: option(Path, 'File for the results, .json.') = None,
              blacklist: option(Path, 'List of images to exclude, from the development kit.',
                                show_default='the one next to the images') = None,
@@ -305,24 +307,25 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
              bs: option(int, 'Largest number of crops in a batch.') = None,
              precision: option(str, 'float32, bf16 or fp16.') = 'float32',
              device: Device = None,
-             fresh: Fresh = False):
+             fresh: Fresh = False,
+             as_json: Json = False):
     """Print the errors of trained networks, and of their ensemble.
 
     Example with public weights: inception-repro evaluate inception_v4.released --data FOLDER"""
     from inception_repro.evaluation.evaluate import evaluate as run
     from inception_repro.evaluation.tables import listing, show_tables
     each = numbers(crops, '--crops', '1,12,144', int)
-    rows = run(networks, data, each, out, runs, blacklist, record, classes, device, interpolation=interpolation,
+    rows = run(networks, data, each, predictions, runs, blacklist, record, classes, device, interpolation=interpolation,
                average=average, bs=bs, precision=precision, fresh=fresh)
+    if as_json: return print_json(rows)
     print('\n\n'.join([listing(rows), *([show_tables(rows)] * table)]))
 
 # %% ../nbs/library/42_cli.ipynb #8d433c55
-for _command in plan, bench, records: app.command()(_command)
+for _command in recipe, figures, claims, records, plan, bench, stability: app.command()(_command)
 
 # %% ../nbs/library/42_cli.ipynb #98cd239e
 def _say(words):
-    "Print a line on standard error, with the option for the folder of the records that this command has"
-    words = words.replace('--out or --runs', '--out' if sys.argv[1:2] == ['train'] else '--runs')
+    "Print a line on standard error"
     print('inception-repro:', words, file=sys.stderr)
 
 def _warn(message, category, filename, *args, others=warnings.showwarning, **kwargs):

@@ -5,36 +5,58 @@
 # %% ../nbs/library/44_options.ipynb #21fc616f
 from __future__ import annotations
 
+import json
 import time
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .support.suggest import unknown
+
 # %% auto #0
-__all__ = ['Preset', 'DataSource', 'Settings', 'Device', 'Records', 'Workers', 'Memory', 'Jobs', 'Minutes', 'Fresh', 'Names',
-           'option', 'argument', 'recipe_changes', 'data_source', 'own_images', 'numbers', 'deadline', 'memory_limit']
+__all__ = ['FIELDS', 'Preset', 'DataSource', 'Settings', 'RecipeFile', 'Json', 'Weights', 'Device', 'Records', 'Workers',
+           'Memory', 'Jobs', 'Minutes', 'Fresh', 'Names', 'option', 'argument', 'network_names', 'recipe_changes',
+           'read_recipe', 'recipe', 'data_source', 'own_images', 'numbers', 'deadline', 'weights_folder', 'print_json',
+           'memory_limit']
 
 # %% ../nbs/library/44_options.ipynb #71a350c4
 def option(kind, help, *names, # Type, text of `--help`, and names if the parameter's own does not serve
            **kwargs): return Annotated[kind, typer.Option(*names, help=help, **kwargs)]
 
-def argument(kind, help): return Annotated[kind, typer.Argument(help=help)]
+def argument(kind, help, **kwargs): return Annotated[kind, typer.Argument(help=help, **kwargs)]
+
+def network_names(incomplete: str):
+    "Names of networks, for the shell's completion"
+    from inception_repro.architecture.networks import list_models
+    return list_models(f'{incomplete}*')
+
+FIELDS = ('model width scale shortcut addition projection_norm init dropout aux dataset classes per_class '
+          'valid_per_class stored px bs replicas epochs evals optimizer lr decay every compress momentum rho eps clip wd '
+          'smoothing ema hue precision channels_last merge compile seed').split() # of `Recipe`, whose import would make the help slow
 
 Preset = option(str,
     'Recipe of the run. demo: a small network (width 0.25, 75 pixels, 12 epochs) on generated images or on your own '
     '(--data), minutes on a CPU. tiny40: 40 classes of Tiny ImageNet, under an hour on a CPU. tiny: all of Tiny '
     'ImageNet at full width, needs a GPU. paper: ImageNet at 299 pixels, needs several GPUs. For your own images use '
     'demo, with a larger --width and --size if you have a GPU; the others expect the classes of their dataset, unless '
-    'you add --set classes=None.')
+    'you add --set classes=None.', autocompletion=lambda: ['demo', 'fractals20', 'tiny40', 'tiny', 'paper'])
 DataSource = option(str,
     'Your images: a folder with train/CLASS/ and val/CLASS/. Or a name: fractals (generated), imagenette, imagewoof '
     '(downloaded); imagenette_160 or _320 for smaller files.', show_default='the images of the preset')
 Settings = option(list[str],
-    'Change any field of the recipe, such as lr=0.01, optimizer=adamw, wd=0.05 or epochs=4. Can be repeated.',
+    'Change any field of the recipe, such as lr=0.01, optimizer=adamw, wd=0.05 or epochs=4. Can be repeated. Fields: '
+    f"{', '.join(FIELDS[1:])}. `inception-repro recipe` says what each one means.",
     '--set', metavar='FIELD=VALUE')
+RecipeFile = option(Path,
+    'File with fields of the recipe: TOML, as `inception-repro recipe` prints it, or the .json of a record. It is used '
+    'on top of --preset; --set and other options change it.', '--recipe', show_default='none')
+Json = option(bool, 'Print JSON on standard output.', '--json')
+Weights = option(Path, 'Folder for the trained weights: DATASET/MODEL-SEED.safetensors.',
+                 show_default='weights are not kept')
 Device = option(str, 'cpu, cuda or cuda:1.', show_default='a GPU if there is one')
-Records = option(Path, 'Folder for the records of the runs.')
+Records = option(Path, 'Folder for the records of the runs: DATASET/MODEL-SEED.csv.')
 Workers = option(int, 'Processes that decode images, if the dataset does not fit in memory.')
 Memory = option(float, 'GiB of memory for decoded images. A larger dataset is decoded in every epoch.', min=0,
                 show_default='4')
@@ -42,10 +64,11 @@ Jobs = option(int, 'Networks trained at the same time.', show_default='one per c
 Minutes = option(float, 'Stop after this time, with exit code 75. Run the same command again, without --fresh, to '
                         'resume; --minutes, --jobs, --workers and --memory may differ.')
 Fresh = option(bool, 'Delete earlier results of this command and start again.', '--fresh')
-Names = option(str, 'Other networks, separated by commas: see `inception-repro models`.')
+Names = option(str, 'Other networks, separated by commas: see `inception-repro models`.',
+               autocompletion=network_names)
 
 # %% ../nbs/library/44_options.ipynb #4ee4eb2c
-_OPTIONS = 'preset models seeds data out runs device jobs weights workers memory minutes fresh'.split()
+_OPTIONS = 'preset recipe models seeds data out runs device jobs weights workers memory minutes fresh'.split()
 _INSTEAD = {'model': 'name it after `train`, or in --models of `reproduce`', 'name': 'use --preset',
             'size': 'use px, or --size', **{o: f'use --{o}' for o in _OPTIONS}}
 _NAMES = dict(px='size') # Field → name of its option, where they differ
@@ -73,14 +96,49 @@ def recipe_changes(settings, # Texts `field=value`, or None
     given = {k: v for k, v in named.items() if v is not None}
     return given | {k: _value(v) for k, v in (s.split('=', 1) for s in settings or ())}
 
+# %% ../nbs/library/44_options.ipynb #a64ac498
+def read_recipe(path, # TOML, the .json of a record, or None
+                drop=(), # Fields that the command sets itself
+               ) -> dict: # Raises `ValueError` for a file that is no recipe
+    "Fields of a `Recipe` from a file"
+    if path is None: return {}
+    if not Path(path).is_file():
+        raise ValueError(f'no file {path}; give TOML with fields of the recipe, or the .json of a record')
+    text = Path(path).read_text(encoding='utf-8')
+    try: found = json.loads(text) if Path(path).suffix == '.json' else tomllib.loads(text)
+    except ValueError as e:
+        raise ValueError(f'{path} is neither TOML nor the .json of a record, {e}; '
+                         '`inception-repro recipe` prints such a file') from None
+    found = found.get('recipe', found)
+    for k in found:
+        if k not in FIELDS: raise ValueError(f'{path}: ' + unknown('field', k, FIELDS, most=len(FIELDS)))
+    return {k: None if v == 'None' else v for k, v in found.items() if k not in drop}
+
+def _toml(v):
+    "A value of a recipe in TOML"
+    if isinstance(v, (tuple, list)): return f"[{', '.join(map(_toml, v))}]"
+    if isinstance(v, dict): return '{' + ', '.join(f'{k} = {json.dumps(o)}' for k, o in v.items()) + '}'
+    return json.dumps('None' if v is None else v, ensure_ascii=False)
+
+def recipe(preset: Preset = 'demo', file: RecipeFile = None, settings: Settings = None, as_json: Json = False):
+    "Print a recipe, with the meaning and source of each value: a file for --recipe."
+    from inception_repro.training.recipe import preset as make, settings as described
+    from inception_repro.training.records import as_json as plain
+    r = make(preset, **read_recipe(file) | recipe_changes(settings))
+    fields = plain(r)
+    if as_json: print(json.dumps(fields, indent=1))
+    else:
+        for o in described(r): print(f"{o['field']} = {_toml(fields[o['field']])} # {o['note']}")
+
 # %% ../nbs/library/44_options.ipynb #f6eef225
 def data_source(data, # A folder, a name, or None
                 preset, # Name of a preset
+                fields={}, # Fields of a recipe that are used on top of it
                ) -> tuple: # (changes of the recipe, folder or None)
     "Where the images are, and what that changes in a preset"
     from inception_repro.data.load import NAMES
     from inception_repro.training.recipe import preset as make
-    own = make(preset).dataset
+    own = fields.get('dataset') or make(preset).dataset
     if data is None: name, source = own, None
     elif data in NAMES: name, source = data, None
     else: name, source = Path(data).resolve().name if own in NAMES else own, data # a folder is not the built-in images
@@ -112,6 +170,16 @@ def deadline(minutes, # From now, or None
     if minutes is None: return None
     if not minutes > 0: raise ValueError(f'--minutes is {minutes:g}; use a number above 0, or leave it out')
     return time.time() + 60 * minutes
+
+def weights_folder(path): # A `Path`
+    "The folder for trained weights; raises `ValueError` for the name of a file"
+    if path.suffix in ('.safetensors', '.pth', '.pt'):
+        raise ValueError(f'--weights is {path}; give a folder, in which the file is DATASET/MODEL-SEED.safetensors')
+    return path
+
+def print_json(rows): # Dicts
+    "Print results for another program"
+    print(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
 
 def memory_limit(memory, # GiB, or None
                 ) -> dict: # As `load` takes it

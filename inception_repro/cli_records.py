@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
 
-from .cli_options import argument, option
+from .cli_options import Json, argument, option, print_json
 
 # %% auto #0
-__all__ = ['check_records', 'records']
+__all__ = ['check_records', 'records', 'figures', 'claims']
 
 # %% ../nbs/library/48_guarantees.ipynb #48a00006
 def _records(folder):
@@ -67,3 +69,22 @@ def records(folder: argument(Path, 'Folder of records, such as runs; subfolders 
     n = Counter(o if o in _STATES else 'damaged' for o in found.values())
     print(f"{len(found)} records: " + ', '.join(f'{n[k]} {k}' for k in (*_STATES, 'damaged') if n[k]))
     if n['damaged']: raise typer.Exit(1)
+
+# %% ../nbs/library/48_guarantees.ipynb #ea9aa05f
+def figures(runs: argument(Path, 'Folder with the records of one dataset, such as runs/fractals.'),
+            out: option(Path, 'Folder for the figures and the summary.') = Path('figures')):
+    "Draw Figures 21 to 26 and write the summary, from existing records."
+    from inception_repro.results.curves import draw_figures
+    from inception_repro.results.summary import write_summary
+    for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
+
+def claims(root: argument(Path, 'Folder with the figures, and with their records in runs/.') = Path('figures'),
+           to: option(Path, 'File to write the page to as well, .md.') = None, as_json: Json = False):
+    "Judge each empirical sentence of the paper by the existing records."
+    from inception_repro.results.claims import claims as judge
+    from inception_repro.support.files import atomic_write
+    if not root.is_dir(): raise ValueError(f'{root} is no folder; give the one of the figures, with runs/ in it')
+    page = judge(root)
+    if as_json: print_json([asdict(claim) | asdict(j) for claim, j in page.rows])
+    else: print(page._repr_markdown_())
+    if to: print(atomic_write(to, page._repr_markdown_()), file=sys.stderr if as_json else sys.stdout)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from .cli_options import Device, Names, Preset, Settings, argument, option, recipe_changes
+from .cli_options import (
+    Device, Jobs, Json, Minutes, Names, Preset, RecipeFile, Settings, argument, deadline, network_names, option,
+    print_json, read_recipe, recipe_changes)
 from .support.tables import text_row
 
 # %% auto #0
-__all__ = ['plan', 'bench']
+__all__ = ['plan', 'bench', 'stability']
 
 # %% ../nbs/library/45_speed_commands.ipynb #8e6439b6
 _PLAN = dict(epochs=6, images=13, steps=11, exaFLOPs=8, batch=5, **{'images/s': 8, 'hours': 8, 'on 8': 8})
@@ -22,8 +24,10 @@ def plan(preset: Preset = 'paper',
          bs: option(int, 'Largest batch that is timed.') = None,
          steps: option(int, 'Steps that are timed.') = 3,
          models: Names = None,
-         record: option(Path, 'File for the estimate, .json.') = None,
-         settings: Settings = None):
+         record: option(Path, 'File for the results, .json.') = None,
+         recipe: RecipeFile = None,
+         settings: Settings = None,
+         as_json: Json = False):
     "Estimate how long training with a preset would take on this machine, from a short timing."
     from inception_repro.results.plan import plan as measure
     from inception_repro.results.train_many import FOUR
@@ -32,10 +36,13 @@ def plan(preset: Preset = 'paper',
     widths, align = [max(map(len, ('network', *names))), *_PLAN.values()], '<' + '>' * len(_PLAN)
     say = lambda name: print(f'timing {name} …', file=sys.stderr)
     def each(r): # prints a row as soon as it is measured
+        if as_json: return
         if r['model'] == names[0]: print(text_row(['network', *_PLAN], widths, align))
         row = [r[k] for k in ('model', 'epochs', 'images', 'steps', 'exaflops', 'batch', 'images_per_second', 'hours')]
         print(text_row([*row, f"{r['hours'] / 8:.2g}"], widths, align), flush=True)
-    rows = measure(preset, device, bs, steps, names, say, each, record, **recipe_changes(settings))
+    changes = read_recipe(recipe, ('model', 'seed')) | recipe_changes(settings)
+    rows = measure(preset, device, bs, steps, names, say, each, record, **changes)
+    if as_json: return print_json(rows)
     how = 'compiled' if rows[0]['compiled'] else 'not compiled'
     whole = f"{sum(r['hours'] for r in rows):.3g} hours together, " * (len(rows) > 1)
     cores = ' `reproduce` trains one network per core at the same time.' * (str(find_device(device)) == 'cpu')
@@ -46,7 +53,8 @@ def plan(preset: Preset = 'paper',
 _ABOVE = ('A share above 100 % is no error: another program slowed the matrix product down more than the network, or '
           'the device has convolutions with fewer multiplications. Repeat on an idle machine before you use the share.')
 
-def bench(model: argument(str, 'Name of a network: see `inception-repro models`.') = 'inception_v4',
+def bench(model: argument(str, 'Name of a network: see `inception-repro models`.',
+                          autocompletion=network_names) = 'inception_v4',
           train: option(bool, 'Time training steps instead of inference.', '--train') = False,
           width: option(float, 'Factor on the number of filters; 1 is the paper.') = 1.,
           size: option(int, 'Side of the square images, in pixels.') = 299,
@@ -54,7 +62,8 @@ def bench(model: argument(str, 'Name of a network: see `inception-repro models`.
           device: Device = None,
           rounds: option(int, 'Number of timings of each variant.') = 5,
           bf16: option(bool, 'Also time bfloat16.', '--bf16') = False,
-          compiled: option(bool, 'Also time torch.compile, which takes minutes.', '--compiled') = False):
+          compiled: option(bool, 'Also time torch.compile, which takes minutes.', '--compiled') = False,
+          as_json: Json = False):
     """Measure the speed of a network on this machine: as commonly run, and as rewritten by this package.
 
     The default takes one to three minutes on a CPU, and longer with a larger --bs or --rounds, or with --compiled.
@@ -68,5 +77,20 @@ def bench(model: argument(str, 'Name of a network: see `inception-repro models`.
     from inception_repro.benchmarking.bench import bench as measure, table
     from inception_repro.training.fit import find_device
     rows = measure(model, train, width, size, bs, find_device(device), rounds, bf16, compiled)
-    print(table(rows))
+    if as_json: print_json(rows)
+    else: print(table(rows))
     if any(r.get('of_matrix_rate', 0) > 1 for r in rows): print(_ABOVE, file=sys.stderr)
+
+# %% ../nbs/library/45_speed_commands.ipynb #2205c154
+def stability(seeds: option(int, 'At least so many seeds of each setting.') = 1,
+              wide_steps: option(int, 'Steps at full width; 200 elsewhere.') = 80,
+              draw: option(bool, 'Do not train; draw the study in RUNS again.', '--draw') = False,
+              runs: option(Path, 'Folder for the records: DATASET/TRIAL.json.') = Path('runs/stability'),
+              out: option(Path, 'Folder for the figures and the verdicts.') = Path('stability'),
+              device: option(str, 'cpu, cuda or cuda:1.') = 'cpu',
+              jobs: Jobs = 1,
+              minutes: Minutes = None):
+    "Find where residual networks die, over width, scale and learning rate (§3.3). The same command resumes."
+    from inception_repro.results.stability import main as run
+    deadline(minutes) # refuses a time that is not above 0
+    run(jobs, draw, minutes, seeds, wide_steps, runs, out, device=device)

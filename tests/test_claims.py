@@ -327,7 +327,7 @@ def test_shell(tmp_path):
 
     from inception_repro.cli import app
     (tmp_path / 'figures').mkdir()
-    said = CliRunner().invoke(app, ['claims', str(tmp_path / 'figures'), '--out', str(tmp_path / 'claims.md')])
+    said = CliRunner().invoke(app, ['claims', str(tmp_path / 'figures'), '--to', str(tmp_path / 'claims.md')])
     assert (said.exit_code == 0 and said.stdout.startswith(f'{len(CLAIMS)} sentences')
             and str(tmp_path / 'claims.md') in said.stdout)
     assert (tmp_path / 'claims.md').read_text('utf-8') in said.stdout

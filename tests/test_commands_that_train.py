@@ -30,18 +30,18 @@ def tiny_imagenet(tmp_path_factory):
 
 
 def test_train_then_again(tmp_path):
-    args = ['train', 'inception_resnet_v1', '--out', tmp_path / 'r', '--device', 'cpu',
-            '--weights', tmp_path / 'w.safetensors', *tiny]
+    args = ['train', 'inception_resnet_v1', '--runs', tmp_path / 'r', '--device', 'cpu',
+            '--weights', tmp_path / 'w', *tiny]
     code, out, err = shell(*args)
     assert code == 0 and 'top-1 error' in out, err
-    assert (tmp_path / 'w.safetensors').exists()
+    assert (tmp_path / 'w/fractals/inception_resnet_v1-0.safetensors').exists()
     before = (tmp_path / 'r/fractals/inception_resnet_v1-0.csv').read_bytes()
     assert shell(*args)[0] == 0 and (tmp_path / 'r/fractals/inception_resnet_v1-0.csv').read_bytes() == before
     code, _, err = shell(*args, '--lr', '.01')
-    assert code == 1 and 'lr: 0.045 -> 0.01; choose another --out, or replace it with --fresh' in err
-    (tmp_path / 'w.safetensors').unlink()
+    assert code == 1 and 'lr: 0.045 -> 0.01; choose another --runs, or replace it with --fresh' in err
+    (tmp_path / 'w/fractals/inception_resnet_v1-0.safetensors').unlink()
     code, out, err = shell(*args)
-    assert code == 1 and 'top-1 error' in out and not (tmp_path / 'w.safetensors').exists()
+    assert code == 1 and 'top-1 error' in out and not (tmp_path / 'w/fractals/inception_resnet_v1-0.safetensors').exists()
     assert re.fullmatch(r'inception-repro: .*is finished, and its weights were not kept; '
                         r'train again with --fresh to have them\n', err)
 
@@ -52,7 +52,7 @@ def test_images_stay_files_where_memory_is_little(tiny_imagenet, tmp_path):
             '--epochs', '1', '--device', 'cpu', '--bs', '100', '--width', '0.0625', '--size', '75', '--workers', '0',
             *(o for k in ('evals', 'per_class') for o in ('--set', f'{k}=1'))]
     for memory, cached in ('0', False), ('.1', True):
-        code, _, err = shell(*args, '--memory', memory, '--out', tmp_path / memory, XDG_CACHE_HOME=tmp_path / 'cache')
+        code, _, err = shell(*args, '--memory', memory, '--runs', tmp_path / memory, XDG_CACHE_HOME=tmp_path / 'cache')
         assert (code, bool([*tmp_path.glob('cache/*/*/*.pixels')])) == (0, cached), err
 
 

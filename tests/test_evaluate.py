@@ -119,7 +119,7 @@ def test_weights_in_folders_of_datasets(trained, shell, tmp_path):
     shutil.copytree(trained / 'weights', tmp_path / 'weights/fractals')
     shutil.copytree(trained / 'runs', tmp_path / 'runs')
     moved(trained, tmp_path, 'runs/rates/adamw-0.001/fractals')
-    code, out, err = shell('evaluate', str(tmp_path / 'weights'), '--runs', str(tmp_path / 'runs'), '--out',
+    code, out, err = shell('evaluate', str(tmp_path / 'weights'), '--runs', str(tmp_path / 'runs'), '--predictions',
                            str(tmp_path / 'p'),
                            '--device', 'cpu')
     assert code == 0 and 'ensemble of 2' in out, err

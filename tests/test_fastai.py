@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from fastai.callback.all import (
-    CSVLogger, EarlyStoppingCallback, GradientAccumulation, MixUp, ReduceLROnPlateau, SaveModelCallback)
+    CSVLogger, EarlyStoppingCallback, GradientAccumulation, MixUp, ProgressCallback, ReduceLROnPlateau,
+    SaveModelCallback)
 from fastai.callback.schedule import ParamScheduler
 from fastai.interpret import ClassificationInterpretation, Interpretation
 from fastai.learner import Recorder
@@ -23,6 +24,7 @@ from inception_repro.architecture.networks import configure
 from inception_repro.training.learner import learner, load_data
 from inception_repro.training.optim import RMSPropTF
 from inception_repro.training.recipe import replace
+from inception_repro.training.schedule import stepped_decay
 
 TINY = preset('demo', 'inception_resnet_v1', width=1 / 16, classes=3, per_class=8, valid_per_class=4, bs=8, epochs=1,
               evals=1)
@@ -36,7 +38,7 @@ def data(): return load_data(TINY)
 def learn(data, tmp_path):
     o = learner(TINY, data, metrics=accuracy)
     o.path = tmp_path
-    return o.no_bar() if hasattr(o, 'no_bar') else o
+    return o.remove_cbs(ProgressCallback)
 
 
 def test_predictions(learn, data):
@@ -68,7 +70,8 @@ def test_predict_names_what_is_no_image(learn):
 def test_validate_and_summary(learn):
     loss, acc = learn.validate()
     p, y, losses = learn.get_preds(with_loss=True)
-    assert acc == pytest.approx((p.argmax(1) == y).float().mean()) and loss == pytest.approx(losses.mean(), rel=1e-4)
+    assert acc == pytest.approx(float((p.argmax(1) == y).float().mean()))
+    assert loss == pytest.approx(float(losses.mean()), rel=1e-4)
     assert f"Total params: {sum(p.numel() for p in learn.model.parameters()):,}" in learn.summary()
 
 
@@ -101,7 +104,8 @@ def test_lr_find_leaves_everything_as_it_was(learn):
                                 lambda: GradientAccumulation(16)], ids=str)
 def test_callbacks_work_on_the_learner(learn, cb, tmp_path):
     learn.fit(1, cbs=cb())
-    assert len(learn.recorder.values) == 1 and learn.count.step == (1 if 'lambda' in str(cb) else 3)
+    assert learn.count.step == (1 if 'lambda' in str(cb) else 3)
+    if cb is not Recorder: assert len(learn.recorder.values) == 1
     if cb is CSVLogger: assert (tmp_path / 'history.csv').read_text().startswith('epoch,train_loss,valid_loss,accuracy')
     if cb is SaveModelCallback: assert (tmp_path / 'models/model.pth').exists()
 
@@ -109,7 +113,8 @@ def test_callbacks_work_on_the_learner(learn, cb, tmp_path):
 def test_twice_and_one_cycle(learn):
     learn.fit(1)
     learn.fit(1)
-    assert learn.count.step == 6 and learn.recorder.lrs == [pytest.approx(.045)] * 3
+    assert learn.count.step == 6
+    assert learn.recorder.lrs == [pytest.approx(stepped_decay(i / 3, compress=6.)) for i in (3, 4, 5)]
     learn.fit_one_cycle(1, .01)
     assert max(learn.recorder.lrs) < .02
 
@@ -139,7 +144,7 @@ def test_loaders_of_your_own(tmp_path):
         p.parent.mkdir(parents=True, exist_ok=True)
         PILImage.create(np.random.default_rng(i).integers(0, 256, (80, 80, 3), dtype=np.uint8)).save(p)
     from fastai.vision.all import GrandparentSplitter, get_image_files, parent_label
-    block = DataBlock((ImageBlock, CategoryBlock), get_image_files, parent_label, item_tfms=Resize(75),
+    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label, item_tfms=Resize(75),
                       splitter=GrandparentSplitter())
     dls = block.dataloaders(tmp_path, bs=4, num_workers=0)
     with pytest.raises(ValueError, match="recipe's dataset is 'fractals'; give it another name"):

@@ -5,7 +5,7 @@
 # %% ../../nbs/library/23_predict.ipynb #6d87141c
 from __future__ import annotations
 
-import os, time
+import os, sys, time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -85,7 +85,8 @@ class _Meter:
         if self.live: self.bars.update(self.bar, done, f'{done}/{self.n}, {rate:.3g} images/s')
         elif self.show and (now - self.said > self.every or done == self.n):
             left = (self.n - done) / rate
-            print(f'{self.name}: {done} of {self.n} images, {rate:.3g} images/s, {left:.0f} s left', flush=True)
+            print(f'{self.name}: {done} of {self.n} images, {rate:.3g} images/s, {left:.0f} s left',
+                  file=sys.stderr, flush=True)
             self.said = now
 
     def __enter__(self): return self

@@ -71,7 +71,7 @@ def row_command(row, # A `Row`
     end = f'--data IMAGENET --crops {row.crops} --table`'
     if row.count == 1 and (name := _public(row.models[0])): return f'`inception-repro evaluate {name} {end}'
     train = ('`inception-repro train {0} --preset paper --data IMAGENET --seed {1} '
-             '--weights weights/{0}-{1}.safetensors`')
+             '--weights weights`')
     steps = [train.format(m, i) for m, k in Counter(row.models).items() for i in range(k)]
     return '; '.join([*steps, f'then `inception-repro evaluate weights --runs runs {end}'])
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
 from concurrent.futures import CancelledError, ProcessPoolExecutor, wait
@@ -110,7 +111,8 @@ class _RunBars:
         name, error = f'{key[0]} seed {key[1]}', '' if top1 is None else f'top-1 error {top1:.1f} %'
         if not self.bars.live:
             if error and self.errors.get(key) != top1:
-                print(f'{time.monotonic() - self.began:5.0f} s  {name:26} {step / steps:4.0%}  {error}', flush=True)
+                print(f'{time.monotonic() - self.began:5.0f} s  {name:26} {step / steps:4.0%}  {error}',
+                      file=sys.stderr, flush=True)
         elif self.runs[key] is None: self.runs[key] = self.bars.add(name, steps, step, error)
         else: self.bars.update(self.runs[key], step, error)
         self.errors[key] = top1

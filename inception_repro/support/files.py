@@ -134,11 +134,11 @@ def _acquire(folder):
         except OSError as e:
             if e.errno in _UNSUPPORTED:
                 raise OSError(e.errno, message(lambda way: 'its file system has no locks; choose a folder on another disk '
-                                               f"with {way('out', '--out or --runs')}"), str(folder)) from None
+                                               f"with {way('out', '--runs')}"), str(folder)) from None
             raise OSError(e.errno, f'it cannot be locked: {e.strerror}', str(folder/'lock')) from None
         else: return lock
     raise RuntimeError(message(lambda way: f'{folder} is in use by another process; wait for it, or choose '
-                                           f"another {way('out', '--out or --runs')}"))
+                                           f"another {way('out', '--runs')}"))
 
 @contextmanager
 def locked(folder): # Created, and deleted at the end if it is empty

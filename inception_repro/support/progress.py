@@ -33,9 +33,9 @@ class ProgressBars:
                 ):
         from rich.console import Console
         from rich.progress import Progress
-        console = Console()
+        console = Console(stderr=True) # a command's result is on standard output
         self.notebook = console.is_jupyter
-        self.live = self.notebook or sys.stdout.isatty() # whether anything is drawn
+        self.live = self.notebook or sys.stderr.isatty() # whether anything is drawn
         self.progress = Progress(*_columns(), console=console, auto_refresh=not self.notebook)
         self.every, self.drawn, self.output = every, 0., None
 

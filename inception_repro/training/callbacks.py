@@ -5,7 +5,7 @@
 # %% ../../nbs/library/63_callbacks.ipynb #7a9345bc
 from __future__ import annotations
 
-import json, time
+import json, sys, time
 from contextlib import contextmanager
 from math import ceil, isfinite
 from pathlib import Path
@@ -166,7 +166,7 @@ class ProgressBar(TrainingCallback):
         if self.bars.live: self.bars.update(self.bar, self.count.step, self.text())
         elif self.record.last is not self.printed:
             self.printed = self.record.last
-            print(f'{self.label}, {self.text()}, {self.record.wall:.0f} s', flush=True)
+            print(f'{self.label}, {self.text()}, {self.record.wall:.0f} s', file=sys.stderr, flush=True)
 
     def close(self): self.bars.stop()
 

@@ -133,4 +133,4 @@ def _check(self: Checkpoints, path, run):
     flat = lambda o: {k: v for k, v in o.items() if k != 'recipe'} | o.get('recipe', {})
     if diff := first_difference(flat(run), flat(self.run), ('in it', 'now'), shared=True):
         raise ValueError(message(lambda way: f'{path} is a checkpoint of another run, {diff}; move it away, or choose '
-                                             f"another {way('out', '--out or --runs')}"))
+                                             f"another {way('out', '--runs')}"))

@@ -42,11 +42,11 @@ def _check_recipe(run, recipe, data=None):
                    if old.get(k) != new.get(k)]:
         raise ValueError(message(
             lambda way: f"{run.path} was made with another recipe: {', '.join(changed)}; choose another "
-                        f"{way('out', '--out or --runs')}, or replace it with {way('fresh=True', '--fresh')}"))
+                        f"{way('out', '--runs')}, or replace it with {way('fresh=True', '--fresh')}"))
     if data and (old := run.meta['dataset_hash']) != data.hash:
         raise ValueError(message(
             lambda way: f"{run.path} was made with other images that are also called {recipe.dataset!r} (hash "
-                        f"{old[:12]}, now {data.hash[:12]}); choose another {way('out', '--out or --runs')}, or replace "
+                        f"{old[:12]}, now {data.hash[:12]}); choose another {way('out', '--runs')}, or replace "
                         f"it with {way('fresh=True', '--fresh')}"))
     return run
 
@@ -148,8 +148,10 @@ def _prepare(recipe, path, data, device, fresh, save_every, env, workers, progre
 
 # %% ../../nbs/library/19_fit.ipynb #5d0f2dcd
 _INSTEAD = dict(
-    Recorder='the record has losses and errors', ProgressCallback='it has a bar of its own', CSVLogger='its record is a CSV file',
-    TrackerCallback='it evaluates at times of its own; use on_row= or until=', ParamScheduler='the recipe has the schedule',
+    Recorder='the record has losses and errors', ProgressCallback='it has a bar of its own',
+    CSVLogger='its record is a CSV file',
+    TrackerCallback='it evaluates at times of its own; use on_row= or until=',
+    ParamScheduler='the recipe has the schedule',
     GradientAccumulation='the recipe has the batch size; use bs= and replicas=')
 
 def check_callbacks(cbs): # As `Learner` takes them

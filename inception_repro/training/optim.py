@@ -54,7 +54,7 @@ class RMSPropTF(Optimizer, torch.optim.Optimizer):
         params = list(params)
         groups = [dict(params=list(o)) for o in params] if isinstance(params[0], (L, list)) else params
         torch.optim.Optimizer.__init__(self, groups, {})
-        own = [{k: _hyper(k, v) for k, v in pg.items() if k in _BELOW} for pg in self.param_groups] # torch's, of a group
+        own = [{k: _hyper(k, v) for k, v in pg.items() if k in _BELOW} for pg in self.param_groups] # of torch
         self.set_hypers(lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
         self.defaults = {k: self.param_groups[-1][k] for k in _BELOW}
         for pg, given in zip(self.param_groups, own): pg.update(given)
