@@ -158,7 +158,8 @@ def train(model: argument(str, 'Name of a network: see `inception-repro models`.
     fields = read_recipe(recipe)
     changes, source = data_source(data, preset, fields)
     fields |= changes | recipe_changes(settings, epochs=epochs, seed=seed, lr=lr, width=width, px=size, bs=bs)
-    if not (model := model or fields.get('model')): raise ValueError('no network is named; see `inception-repro models`')
+    if not (model := model or fields.get('model')):
+        raise ValueError('no network is named; see `inception-repro models`')
     recipe = make(preset, **fields | dict(model=model))
     _say_own(preset, recipe)
     file = weights and weights_folder(weights)/recipe.dataset/f'{run_name(recipe)}-{recipe.seed}.safetensors'
@@ -198,8 +199,8 @@ def reproduce(preset: Preset = 'demo',
     which = dict(models=tuple(models.split(','))) if models else {}
     changes = file | changes | recipe_changes(settings)
     if 'dataset' in changes: _say_own(preset, make(preset, **changes))
-    paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, weights=weights and weights_folder(weights),
-                until=deadline(minutes), workers=workers, controls=controls, **memory_limit(memory), **which,
+    paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, until=deadline(minutes),
+                weights=weights and weights_folder(weights), workers=workers, controls=controls, **memory_limit(memory), **which,
                 **changes)
     print(paths[-1].read_text(encoding='utf-8'))
     print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")

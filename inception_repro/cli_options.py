@@ -32,9 +32,10 @@ def network_names(incomplete: str):
     from inception_repro.architecture.networks import list_models
     return list_models(f'{incomplete}*')
 
-FIELDS = ('model width scale shortcut addition projection_norm init dropout aux dataset classes per_class '
-          'valid_per_class stored px bs replicas epochs evals optimizer lr decay every compress momentum rho eps clip wd '
-          'smoothing ema hue precision channels_last merge compile seed').split() # of `Recipe`, whose import would make the help slow
+FIELDS = ( # of `Recipe`; importing it would make the help slow
+    'model width scale shortcut addition projection_norm init dropout aux dataset classes per_class valid_per_class '
+    'stored px bs replicas epochs evals optimizer lr decay every compress momentum rho eps clip wd smoothing ema hue '
+    'precision channels_last merge compile seed').split()
 
 Preset = option(str,
     'Recipe of the run. demo: a small network (width 0.25, 75 pixels, 12 epochs) on generated images or on your own '

@@ -39,9 +39,9 @@ def test_train_then_again(tmp_path):
     assert shell(*args)[0] == 0 and (tmp_path / 'r/fractals/inception_resnet_v1-0.csv').read_bytes() == before
     code, _, err = shell(*args, '--lr', '.01')
     assert code == 1 and 'lr: 0.045 -> 0.01; choose another --runs, or replace it with --fresh' in err
-    (tmp_path / 'w/fractals/inception_resnet_v1-0.safetensors').unlink()
+    (kept := tmp_path / 'w/fractals/inception_resnet_v1-0.safetensors').unlink()
     code, out, err = shell(*args)
-    assert code == 1 and 'top-1 error' in out and not (tmp_path / 'w/fractals/inception_resnet_v1-0.safetensors').exists()
+    assert code == 1 and 'top-1 error' in out and not kept.exists()
     assert re.fullmatch(r'inception-repro: .*is finished, and its weights were not kept; '
                         r'train again with --fresh to have them\n', err)
 
