@@ -160,7 +160,7 @@ def test_arguments():
 
 @pytest.mark.parametrize('kwargs, message', [
     (dict(name='inceptionv4'), "did you mean 'inception_v4'"),
-    (dict(name=None), "unknown model None"),
+    (dict(name=None), "None is no network"),
     (dict(name='inception_v4', width='wide'), "width is 'wide'"),
     (dict(name='inception_v4', width=float('nan')), 'width is nan'),
     (dict(name='inception_v4', width=0), 'width is 0'),

@@ -22,6 +22,7 @@ from matplotlib.textpath import text_to_path
 from PIL import Image
 from . import graph
 from ..support.files import atomic_write, check_kind
+from .describe import describe
 from .graph import Concat, Conv, Network, Pool, Residual, Seq, check_figure, shape
 
 # %% auto #0
@@ -147,7 +148,7 @@ def _variant(node):
     if not isinstance(node, Residual): return ''
     if node.removed: return 'removed'
     if not node.add: return 'without the addition'
-    return f'identity shortcut, × {node.scale:g}' if not node.project else 'batch norm on the projection' * node.norm
+    return f'input + {node.scale:g} × block' if not node.project else 'batch norm on the projection' * node.norm
 
 def _named(node):
     "Tint of a named box"
@@ -344,5 +345,6 @@ def draw(figure: graph.Figure | list | Network, # A figure, or a `Network`
     part = _above(_noted(ground, grid) if counts is True and below != image else ground, part)
     if title: _caption(part, title)
     fig = _paint(part)
+    fig.alt = ' '.join(filter(None, [title and title.rstrip('.') + '.', describe(figure)]))
     if to: write_picture(fig, Path(to))
     return fig

@@ -13,7 +13,8 @@ from numbers import Integral, Real
 
 # %% auto #0
 __all__ = ['Figure', 'Conv', 'Pool', 'conv', 'maxpool', 'avgpool', 'Seq', 'Concat', 'as_figure', 'seq', 'concat', 'Residual',
-           'residual', 'check_figure', 'shape', 'leaves', 'min_size', 'Network', 'slug', 'stages', 'min_train_size']
+           'residual', 'check_figure', 'shape', 'leaves', 'min_size', 'Network', 'Architecture', 'slug', 'stages',
+           'min_train_size']
 
 # %% ../../nbs/library/00_graph.ipynb #2e090e22
 class Figure:
@@ -305,6 +306,10 @@ class Network:
 
     def __repr__(self): return f'<{type(self).__name__} {self.name}>'
     def _repr_mimebundle_(self, include=None, exclude=None): return _bundle(self)
+
+@dataclass(frozen=True, repr=False)
+class Architecture(Network):
+    "A network that `create_model` builds; calling the value builds it, too (see `architecture.networks`)"
 
 def slug(name, # Such as `Inception-ResNet-A`
         ) -> str:
