@@ -139,6 +139,14 @@ def test_a_split_without_any_image_stops(root, train, workers):
 
 
 @pytest.mark.filterwarnings('ignore:.*are bad')
+def test_training_stops_when_all_files_vanish_within_an_epoch(root):
+    found = iter(batches(root, 2))
+    next(found)
+    for p in root.glob('train/*/*'): p.unlink()
+    with pytest.raises(ValueError, match='no image of 6 can be read: .*: unreadable .*No such file'): list(found)
+
+
+@pytest.mark.filterwarnings('ignore:.*are bad')
 def test_a_run_with_unreadable_files_ends_well(root, tmp_path):
     "A batch of two with one unreadable file would leave batch normalisation a single image, and with two none"
     for i in range(3): image(root/f'train/a/more{i}.png', (80, 80))

@@ -64,6 +64,7 @@ def test_prefixes_and_names_of_other_tools(raw, make, averaged, tmp_path):
 
 @pytest.mark.parametrize('make, message', [
     (lambda a: dict(student=a, teacher=a), 'holds several networks: student, teacher; save the state_dict of one'),
+    (lambda a: dict(a=a, a_ema=a, b=a, b_ema=a), 'holds several networks: a_ema, b_ema; save the state_dict of one'),
     (lambda a: prefixed(a, 'student.') | prefixed(a, 'teacher.'), 'it has several networks, student., teacher.; save')])
 def test_two_networks_are_not_guessed(raw, make, message, tmp_path):
     torch.save(make(raw), tmp_path/'c.pt')

@@ -62,9 +62,8 @@ def _choose(o, averaged):
     states = _states(o)
     good = [n for n in states if is_averaged(n)] if averaged else []
     raw = [n for n in states if not is_averaged(n)] or [*states]
-    known = [n for k in _KNOWN for n in raw if k in n.split('.')]
-    names = good or known or raw
-    if not (good or known) and len(names) > 1:
+    names = good or [n for k in _KNOWN for n in raw if k in n.split('.')][:1] or raw
+    if len(names) > 1:
         raise ValueError(f"several networks: {', '.join(names)}; save the state_dict of one of them")
     return states[names[0]] if names else None
 

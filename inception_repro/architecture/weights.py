@@ -140,7 +140,7 @@ def _check_fit(sd, net, where):
     missing = [k for k in own if k not in sd and not k.endswith('num_batches_tracked')]
     shapes = [f'{k} is {tuple(v.shape)}, not {tuple(o.shape)}' for k, v, o in both if v.shape != o.shape]
     values = [f'{k} is {wrong}' for k, v, o in both if (wrong := _wrong_values(v, o))]
-    values += [f'{k} is negative' for k, v, _ in both if k.endswith('running_var') and (v < 0).any()]
+    values += [f'{k} is negative' for k, v, _ in both if k.endswith('running_var') and (v.float() < 0).any()]
     unexpected = [k for k in sd if k not in own]
     for what, keys in dict(missing=missing, unexpected=unexpected, shapes=shapes, values=values).items():
         if keys:

@@ -141,8 +141,10 @@ def _stream(self: Batches, epoch, start):
         new = [o for o in dict.fromkeys(bad) if o not in self.bad]
         report(new, f'the {"training" if self.shuffle else "validation"} split', self.n)
         self.bad |= dict.fromkeys(new)
-        if x is None and self.shuffle: break  # every file was tried
-        if x is None: continue
+        if x is None:
+            if not self.shuffle: continue
+            found = False  # in training, every file was tried
+            break
         x, y, found = _send(x, self.device), _send(self.dataset.y[idx], self.device), True
         yield x / 127.5 - 1 if u is None else augment(x, _send(u, self.device), self.size, None, self.hue), y
     if not found and start < len(self):
