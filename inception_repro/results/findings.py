@@ -139,7 +139,8 @@ def _stable(records, dataset, keys, wide):
     "(verdict, text, short text, number of runs) of each row of one dataset"
     for sentence, row in _found(records.once(_verdicts, records, dataset, wide), keys).items():
         if row.verdict == UNTESTED: continue
-        brief = re.sub(r' \([^()]*\)', '', f'{dataset}: {row.numbers}')
+        which = ''.join(f', {o}' for o in re.findall(r'\(([^()]*)\)$', sentence)) # such as 'on the sum'
+        brief = dataset + which + re.sub(r' \([^()]*\)', '', f': {row.numbers}')
         yield row.verdict, f'stability/{dataset}: {row.numbers}', brief, row.runs
 
 # %% ../../nbs/library/38_findings.ipynb #23e2227c
