@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
 
 import typer
@@ -17,23 +16,21 @@ from .cli_options import (
     Workers, argument, data_source, deadline, memory_limit, network_names, numbers, option, own_images, print_json,
     read_recipe, recipe, recipe_changes, weights_folder)
 from .cli_records import claims, figures, records
+from .cli_run import Stopped, run_command, say
 from .cli_speed import bench, plan, stability
-from .support.messages import shell_text
+from .support.files import check_writable
 from .support.suggest import unknown
 from .support.tables import text_table
-from .support.text import lenient_output
 
 # %% auto #0
 __all__ = ['app', 'draw_figure', 'models', 'train', 'reproduce', 'rates', 'shortcut', 'evaluate', 'main']
 
 # %% ../nbs/library/42_cli.ipynb #1ee1d10a
-class _Stopped(Exception): "Ctrl-C"
-
 class _Commands(TyperGroup):
     def invoke(self, ctx):
         try: return super().invoke(ctx)
         except KeyboardInterrupt as e: # typer would print nothing
-            raise _Stopped(*e.args or ['stopped; the same command resumes']) from None
+            raise Stopped(*e.args or ['stopped; the same command resumes']) from None
         except Exception as e:
             name = getattr(e, 'option_name', None)
             if name in ('--resume', '--continue'): e.message += '. To resume a run, run the same command again.'
@@ -69,7 +66,8 @@ def _version(asked):
     raise typer.Exit()
 
 @app.callback()
-def _main(version: option(bool, 'Print the version.', '--version', callback=_version, is_eager=True) = False):
+def _main(version: option(bool, 'Print the version.', '--version', callback=_version, is_eager=True) = False,
+          debug: option(bool, 'Show the traceback of an error.', '--debug') = False): # `main` takes it from any place
     pass
 
 # %% ../nbs/library/42_cli.ipynb #ef1aeefb
@@ -118,7 +116,7 @@ _DEMO = dict(epochs=12, width=.25, px=75, bs=32) # as in the preset; the help do
 def _by_preset(field): return f'by --preset; {_DEMO[field]:g} in demo'
 
 def _say_own(preset, recipe):
-    if line := own_images(preset, recipe): _say(line)
+    if line := own_images(preset, recipe): say(line)
 
 @app.command()
 def train(model: argument(str, 'Name of a network: see `inception-repro models`.', autocompletion=network_names,
@@ -233,6 +231,7 @@ def rates(preset: Preset = 'demo',
     read = lambda name, text: numbers(text, name, '0.015,0.045') if text else ()
     which = {k: RATES[k] if text is None else read(name, text) for k, (name, text) in given.items()}
     _say_own(preset, base := shorter(preset, **changes))
+    check_writable(out/'rates.md')
     run_study(runs, base, which, seeds, data=source, device=device, jobs=jobs,
               until=deadline(minutes), workers=workers, **memory_limit(memory))
     for p in write_rates(runs, out): print(p)
@@ -257,6 +256,7 @@ def _train_arms(preset, recipe, seeds, data, models, size, epochs, runs, out, se
     base = shorter(preset, **dict(epochs=make(preset).epochs) | changes)
     _say_own(preset, base)
     which = dict(models=tuple(models.split(','))) if models else {}
+    check_writable(out/'shortcut.md')
     run_shortcut(runs/f'{base.px}px', base, seeds, data=source, **which, **kwargs)
     return runs/f'{base.px}px'/base.dataset, out/f'{base.px}px-{base.dataset}'
 
@@ -324,27 +324,7 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
 # %% ../nbs/library/42_cli.ipynb #8d433c55
 for _command in recipe, figures, claims, records, plan, bench, stability: app.command()(_command)
 
-# %% ../nbs/library/42_cli.ipynb #98cd239e
-def _say(words):
-    "Print a line on standard error"
-    print('inception-repro:', words, file=sys.stderr)
-
-def _warn(message, category, filename, *args, others=warnings.showwarning, **kwargs):
-    if Path(__file__).parent in Path(filename).parents: _say(shell_text(message))
-    else: others(message, category, filename, *args, **kwargs)
-
+# %% ../nbs/library/42_cli.ipynb #42a00002
 def main():
     "The command `inception-repro`"
-    lenient_output()
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _warn
-            app()
-    except _Stopped as e: code, words = 130, shell_text(e)
-    except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e: code, words = 1, shell_text(e)
-    except Exception as e:
-        if type(e).__name__ != 'OutOfTime': raise # torch is not imported for the name alone
-        code, words = 75, shell_text(e)
-    else: return
-    _say(words)
-    sys.exit(code)
+    run_command(app)

@@ -76,8 +76,10 @@ _NAMES = dict(px='size') # Field → name of its option, where they differ
 
 def _value(text):
     from ast import literal_eval
-    try: return literal_eval(text)
-    except (ValueError, SyntaxError): return text
+    try: value = literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError): return text
+    if isinstance(value, (int, float)) and '_' in text: raise ValueError(f"{text!r} is no number; write it without '_'")
+    return value
 
 def recipe_changes(settings, # Texts `field=value`, or None
                    instead={}, # Field → what to use instead of `--set`

@@ -112,7 +112,7 @@ def test_an_unreadable_image_is_wrong_counted_and_named(ilsvrc, tmp_path):
 
 
 def test_an_image_that_could_be_read_later(ilsvrc, tmp_path):
-    "Begun again, or gone on with before its row was written, it has no reason any more"
+    "It is another image: the predictions are not continued, and begun again it has no reason any more"
     one, folder = ilsvrc / 'val/ILSVRC2012_val_00000005.JPEG', tmp_path / 'p'
     good = one.read_bytes()
     run = lambda **kw: predict(Reads(), valid_images(ilsvrc), folder, 1, 32, progress=False, bs=2, **kw)
@@ -122,7 +122,9 @@ def test_an_image_that_could_be_read_later(ilsvrc, tmp_path):
     one.write_bytes(good)
     rows = (folder / 'probabilities.f16').read_bytes()
     (folder / 'probabilities.f16').write_bytes(rows[:2 * 7 * 2])  # a kill after two images
-    for again in run(), run(fresh=True): assert again.reasons == {} and (again.p == before.p).all()
+    with pytest.raises(ValueError, match='holds other predictions, stamp is'): run()
+    again = run(fresh=True)
+    assert again.reasons == {} and (again.p == before.p).all()
 
 
 def test_a_line_of_pixels_is_unreadable_for_144_crops(tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inception_repro.training import records
+from inception_repro.training import environment, records
 from inception_repro.support.files import atomic_write
 from inception_repro.training.records import COLUMNS, Record, compare, read_run, read_runs, run_path
 
@@ -220,5 +220,5 @@ def test_a_finished_run_that_is_cut_off_is_refused(tmp_path):
 
 
 def test_environment_outside_a_repository(monkeypatch):
-    monkeypatch.setattr(records.subprocess, 'run', lambda *a, **k: (_ for _ in ()).throw(FileNotFoundError('git')))
+    monkeypatch.setattr(environment.subprocess, 'run', lambda *a, **k: (_ for _ in ()).throw(FileNotFoundError('git')))
     assert records.environment()['commit'] is None

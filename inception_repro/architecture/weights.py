@@ -184,7 +184,18 @@ def load_weights(net: nn.Module, # `Net`
     return net
 
 # %% ../../nbs/library/05_weights.ipynb #c4bbc810
-def load_pretrained(net): # `Net`. Raises `ValueError` if its network has no public weights
-    "Fetch public ImageNet weights from the Hugging Face hub"
+def _hub_file(repo, file):
+    "A file of the Hugging Face hub, from the cache if it is there"
     from huggingface_hub import hf_hub_download
-    return load_weights(net, hf_hub_download(public(net.network.name), 'model.safetensors'))
+    try: return hf_hub_download(repo, file, local_files_only=True) # without waiting for a network
+    except Exception: pass # it is not in the cache
+    try: return hf_hub_download(repo, file)
+    except Exception as e: # of many libraries
+        why = str(e).strip().split('\n')[0] or type(e).__name__
+        raise OSError(f'{file} of {repo} cannot be downloaded from huggingface.co ({why}); without a network, download '
+                      'it elsewhere, and copy the cache of that machine (~/.cache/huggingface, or what HF_HOME says), '
+                      'or give the file to load_weights') from None
+
+def load_pretrained(net): # `Net`. Raises `ValueError` if its network has no public weights, `OSError` without a network
+    "Fetch public ImageNet weights from the Hugging Face hub"
+    return load_weights(net, _hub_file(public(net.network.name), 'model.safetensors'))

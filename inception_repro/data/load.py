@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -17,6 +18,7 @@ from .batches import Batches, Split
 from .folders import cache_folder, content_hash, list_images
 from .fractals import fractals
 from .pixels import cached, digest, report
+from ..support.messages import UserError
 from ..support.progress import track
 from ..support.suggest import unknown
 from ..support.text import printable
@@ -97,8 +99,14 @@ def dataset_root(source):
     "The folder of a dataset; fastai downloads it if necessary"
     if isinstance(source, Path) or Path(source).expanduser().is_dir() or os.sep in source: return Path(source)
     if source not in NAMES: raise ValueError(unknown('dataset', source, NAMES, 'give a folder'))
-    from fastai.data.external import URLs, untar_data
-    return untar_data(getattr(URLs, source.upper()))
+    from fastai.data.external import URLs, fastai_path, untar_data
+    try: return untar_data(url := getattr(URLs, source.upper()))
+    except OSError as e:
+        for p in (fastai_path('archive'), fastai_path('data')): # fastai has created them
+            with suppress(OSError): p.rmdir()
+        raise UserError(lambda way: f'{source} cannot be downloaded from {url}: {getattr(e, "reason", e)}; without a '
+                                    f"network, unpack that file yourself and give its folder with "
+                                    f"{way('data=', '--data')}") from None
 
 
 # %% ../../nbs/library/13_load.ipynb #9a1d7744

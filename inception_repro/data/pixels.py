@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from ..support.files import check_writable, make_folder, naming
+from ..support.messages import message
 from ..support.text import printable
 
 # %% auto #0
@@ -90,7 +92,7 @@ def _write(path, root, pairs, size, workers, progress):
     "Decode images to a file of pixels; the split's entry of the manifest"
     step, entry = 64, dict(labels=[], aspects=[], bad=[])
     work = lambda i: [read(root / p, size) for p, _ in pairs[i:i + step]]
-    with ThreadPoolExecutor(workers) as pool, open(path, 'wb') as f:
+    with naming(path), ThreadPoolExecutor(workers) as pool, open(path, 'wb') as f:
         for i, found in zip(progress(range(0, len(pairs), step)), pool.map(work, range(0, len(pairs), step))):
             for (p, y), (x, wh, why) in zip(pairs[i:i + step], found):
                 if why: entry['bad'].append([p, why])
@@ -123,7 +125,8 @@ _FORMAT = 3  # of the cache; increase it when the stored data change
 # %% ../../nbs/library/11_pixels.ipynb #0a00c7b5
 def _sweep(folder, age=3600): # Seconds; a process that decodes does not pause for so long (ours)
     "Delete the temporary files of killed processes"
-    for tmp in folder.glob('tmp*'):
+    for tmp in folder.glob('tmp*/'):
+        if tmp.is_symlink(): continue
         last = max(o.stat().st_mtime for o in (tmp, *tmp.iterdir()))
         if time.time() - last > age: shutil.rmtree(tmp, ignore_errors=True)
 
@@ -136,7 +139,11 @@ def cached(listing, # What to decode
     "The pixels of a listing, decoded now or read from the cache"
     folder, stamp = Path(folder), listing.stamp()
     if found := _reopen(folder, stamp, size): return found
-    folder.mkdir(parents=True, exist_ok=True)
+    try: check_writable(make_folder(folder))
+    except OSError as e:
+        words = f'of the cache: {e.strerror}; choose another folder with'
+        where = message(lambda way: f"{words} {way('cache=, or ', '')}the environment variable XDG_CACHE_HOME")
+        raise OSError(e.errno, where, e.filename) from None
     _sweep(folder)
     m, splits = dict(format=_FORMAT, stamp=stamp, size=size, pillow=Image.__version__), ('train', 'valid')
     with TemporaryDirectory(dir=folder) as tmp:  # so that a cache is complete or absent

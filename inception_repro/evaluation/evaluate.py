@@ -18,7 +18,7 @@ from ..architecture.weights import load_weights
 from .predict import METHODS, predict
 from .predictions import ensemble, errors, load_predictions
 from .validation import Images, blacklisted, find_blacklist, valid_images
-from ..support.files import atomic_write
+from ..support.files import atomic_write, check_writable
 from ..support.messages import UserError
 from ..support.suggest import unknown
 from ..support.text import printable
@@ -176,6 +176,8 @@ def evaluate(what: str | Path | list, # Networks, as `candidates` takes them
     if not crops or set(crops) - set(METHODS):
         raise ValueError(f"crops is {crops}; any of {', '.join(map(str, METHODS))}")
     todo, device = candidates(what, runs), find_device(device)
+    for path in (Path(out)/'x', record): # before hours of predictions
+        if path: check_writable(path)
     images = evaluation_images(data, todo, classes)
     black = _black(images, blacklist)
     found, out = {}, Path(out)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..support.files import atomic_write
+from ..support.files import atomic_write, naming
 from ..support.messages import UserError
 from ..training.records import first_difference
 
@@ -101,7 +101,7 @@ def append(self: Store, p, # Probabilities, float32, (images, classes); NaN for 
     if new := {self.have + i: why for i, why in enumerate(reasons) if why}:
         self.reasons |= new
         atomic_write(self.folder/'unreadable.json', json.dumps(self.reasons))
-    with open(self.rows, 'ab') as f:
+    with naming(self.rows), open(self.rows, 'ab') as f:
         f.write((p * _SCALE).astype(np.float16).tobytes())
         f.flush()
         os.fsync(f.fileno())

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ..architecture.cost import macs, params
 from .train_many import FOUR, recipes
-from ..support.files import atomic_write
+from ..support.files import atomic_write, check_writable
 from ..training.recipe import model_name, network_of
 from ..training.records import as_json, environment
 
@@ -83,6 +83,7 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
         if not isinstance(v, int) or v < least:
             raise ValueError(f'{name} is {v!r}; use a whole number of at least {least}')
     device, rows = find_device(device), []
+    if record: check_writable(record)
     todo = recipes(preset, models=models, **changes)
     for r in todo: data_size(r) # an unknown dataset is an error before anything is timed
     if device.type == 'cpu': todo = [replace(r, compile=False) for r in todo]

@@ -13,6 +13,7 @@ from .curves import draw_figures
 from .summary import write_summary
 from .train_many import FOUR, recipes, train_all
 from ..training.recipe import Recipe
+from ..support.files import check_writable
 from ..training.records import read_run
 
 # %% auto #0
@@ -41,6 +42,8 @@ def reproduce(preset: str | Recipe = 'demo', # One of `PRESETS`, or a `Recipe`
     "Train the four networks, draw Figures 21 to 26, write the summary"
     todo, out = recipes(preset, seeds, models, controls, **changes), Path(out)
     runs = Path(runs or out/'runs')
+    for folder in out, runs, weights: # before hours of training
+        if folder: check_writable(Path(folder)/'x')
     kwargs = dict(workers=workers, **{k: v for k, v in dict(cache=cache, max_bytes=max_bytes).items() if v is not None})
     paths = train_all(todo, runs, data, device, jobs, fresh, progress, weights, until, **kwargs)
     finished = [read_run(p) for p in paths]

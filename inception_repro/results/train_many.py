@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from signal import SIGTERM, signal
 from threading import Thread
 
 from ..architecture.cost import macs
@@ -38,8 +39,8 @@ def recipes(preset='demo', # One of `PRESETS`, or a `Recipe`
             **changes, # Other fields of `Recipe`
            ) -> list: # Of `Recipe`s, by seed. Raises `ValueError` for an unknown preset, field or value
     "One recipe for several networks, their controls, and seeds"
-    if not isinstance(seeds, int) or seeds < 1:
-        text = '{} is {!r}; use a whole number of at least 1'
+    if not isinstance(seeds, int) or not 1 <= seeds <= 1000:
+        text = '{} is {!r}; use a whole number of at least 1 and at most 1000'
         raise ValueError(message(lambda way: text.format(way('seeds', '--seeds'), seeds)))
     given = isinstance(preset, Recipe)
     make = lambda m: replace(preset, model=m, **changes) if given else _preset(preset, m, **changes)
@@ -69,6 +70,8 @@ def start_worker(queue, # To the parent
     _forward_warnings(queue)
     Thread(target=_end_with_parent, daemon=True).start()
     import torch
+    from inception_repro.training.callbacks import ask_to_stop
+    signal(SIGTERM, lambda *_: ask_to_stop('SIGTERM', always=True)) # the parent sends it on
     _queue = queue
     torch.set_num_threads(threads)
 
@@ -132,11 +135,12 @@ def _show_reports(queue, bars):
         if isinstance(report, str): warnings.warn(report)
         elif bars: bars.report(*report)
 
-def _wait_for(jobs, queue, bars): # `jobs`: future → `Recipe`
+def _wait_for(jobs, queue, bars, stop): # `jobs`: future → `Recipe`; `stop`: asks the workers to stop
     "Wait for all jobs. Raises `OutOfTime` if one of them does"
-    from inception_repro.training.fit import OutOfTime
-    left, out_of_time = set(jobs), None
+    from inception_repro.training.fit import OutOfTime, out_of_time as asked
+    left, out_of_time, told = set(jobs), None, False
     while left:
+        if asked(None) and not told: told = bool(stop()) # at a signal
         done, left = wait(left, timeout=.2)
         _show_reports(queue, bars)
         for f in done:
@@ -153,14 +157,17 @@ def _wait_for(jobs, queue, bars): # `jobs`: future → `Recipe`
 def _train_in_parallel(todo, jobs, kwargs, bars):
     "Train in `jobs` processes"
     from inception_repro.results.train_many import run_worker, start_worker # a notebook's functions cannot be pickled
+    from inception_repro.training.callbacks import stoppable
     ctx = get_context('spawn')
     queue = ctx.Queue()
     with ProcessPoolExecutor(jobs, ctx, start_worker, (queue, max(1, _cores() // jobs))) as pool:
-        try: _wait_for({pool.submit(run_worker, r, kwargs): r for r in todo}, queue, bars)
+        send_on = lambda: [p.terminate() for p in list((pool._processes or {}).values())]
+        try:
+            with stoppable(): _wait_for({pool.submit(run_worker, r, kwargs): r for r in todo}, queue, bars, send_on)
         except BaseException:
             workers = list((pool._processes or {}).values()) # `shutdown` forgets them
             pool.shutdown(wait=False, cancel_futures=True)
-            for p in workers: p.terminate()
+            for p in workers: p.kill() # checkpoints are written atomically
             raise
     _show_reports(queue, bars)
 

@@ -28,7 +28,8 @@ def _sync_folder(folder):
         fd = os.open(folder, os.O_RDONLY | getattr(os, 'O_DIRECTORY', 0))
         try: os.fsync(fd)
         except OSError as e:
-            if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF): raise OSError(*e.args[:2], str(folder)) from None
+            if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+                raise OSError(*e.args[:2], str(folder)) from None
         finally: os.close(fd)
 
 def make_folder(folder) -> Path: # The same. Raises `OSError` with the reason
@@ -112,6 +113,8 @@ def check_writable(path, # File or folder that will be written later
         if not os.access(path, os.W_OK): raise PermissionError(errno.EACCES, 'it cannot be written', str(path))
         return path
     place = path if mode and stat.S_ISDIR(mode) else Path(os.path.realpath(path)).parent
+    if link := next((p for p in path.parents if p.is_symlink() and not p.exists()), None):
+        raise OSError(errno.ENOENT, f'it cannot be written: {link} is a link that leads nowhere', str(path))
     while not os.path.lexists(place): place = place.parent
     tmp = place/f'.inception-repro-{secrets.token_hex(8)}.tmp'
     try: os.close(os.open(tmp, _NEW, 0o666))
@@ -133,8 +136,8 @@ def _acquire(folder):
         except Timeout: break
         except OSError as e:
             if e.errno in _UNSUPPORTED:
-                raise OSError(e.errno, message(lambda way: 'its file system has no locks; choose a folder on another disk '
-                                               f"with {way('out', '--runs')}"), str(folder)) from None
+                raise OSError(e.errno, message(lambda way: 'its file system has no locks; choose a folder on another '
+                                               f"disk with {way('out', '--runs')}"), str(folder)) from None
             raise OSError(e.errno, f'it cannot be locked: {e.strerror}', str(folder/'lock')) from None
         else: return lock
     raise RuntimeError(message(lambda way: f'{folder} is in use by another process; wait for it, or choose '

@@ -23,7 +23,8 @@ from .recipe import evaluation_steps, run_name
 from .records import COLUMNS
 
 # %% auto #0
-__all__ = ['SMALL_NETWORK', 'Stopwatch', 'RecordKeeper', 'ProgressBar', 'OutOfTime', 'out_of_time', 'TimeLimit', 'BlockActivity']
+__all__ = ['SMALL_NETWORK', 'Stopwatch', 'RecordKeeper', 'ProgressBar', 'OutOfTime', 'stoppable', 'ask_to_stop', 'out_of_time',
+           'why_stopped', 'TimeLimit', 'BlockActivity']
 
 # %% ../../nbs/library/63_callbacks.ipynb #be1c8c3c
 class Stopwatch(TrainingCallback):
@@ -138,7 +139,8 @@ def save(self: RecordKeeper):
     with self.stopwatch.paused():
         self.check(self.count.total)
         began = time.monotonic()
-        times = dict(seconds=self.stopwatch.seconds, wall=self.record.wall, memory=self.peak(), table=self.record.digest())
+        times = dict(seconds=self.stopwatch.seconds, wall=self.record.wall, memory=self.peak(),
+                     table=self.record.digest())
         self.checkpoints.save(self.count.step, run_state(self.learn) | times)
     self.saved_at, self.saved_step = time.monotonic(), self.count.step
     self.save_time = self.saved_at - began
@@ -172,23 +174,44 @@ class ProgressBar(TrainingCallback):
 
 # %% ../../nbs/library/63_callbacks.ipynb #478cf0df
 class OutOfTime(Exception):
-    "A run has stopped at its time limit and can be resumed"
+    "A run has stopped at its time limit or at a signal, and can be resumed"
 
-def out_of_time(until): return until is not None and not time.time() < until # NaN counts as over
+_asked, _running = [], [] # names of signals; what will notice them
+
+@contextmanager
+def stoppable():
+    "Within this block, signals are noticed by `out_of_time`"
+    _running.append(True)
+    try: yield
+    finally: _running.pop()
+
+def ask_to_stop(name, # Such as 'SIGTERM'
+                always=False, # Also stop what has not begun
+               ) -> bool: # Whether anything will notice it
+    "Let runs stop after their present step, with a checkpoint"
+    if always or _running: _asked.append(name)
+    return bool(always or _running)
+
+def out_of_time(until): return bool(_asked) or until is not None and not time.time() < until # NaN counts as over
+
+def why_stopped():
+    "The reason, for a message"
+    return f'{_asked[0]} was received' if _asked else 'the time is over'
 
 class TimeLimit(TrainingCallback):
-    "Stop at a given time, with a checkpoint"
+    "Stop at a given time or at a signal, with a checkpoint"
     order = 55
-    def __init__(self, until, # As `time.time` counts
+    def __init__(self, until, # As `time.time` counts, or None
                  hint, # Function that returns how to resume, for the error
                 ):
         self.until, self.hint = until, hint
 
     def after_batch(self):
         c, keeper = self.count, self.record_keeper
-        if not out_of_time(self.until - keeper.save_time) or c.step == c.steps * self.n_epoch: return
+        over = out_of_time(None if self.until is None else self.until - keeper.save_time)
+        if not over or c.step == c.steps * self.n_epoch: return
         if keeper.saved_step != c.step: keeper.save()
-        raise OutOfTime(f'{keeper.record.path}: the time is over; ' + self.hint())
+        raise OutOfTime(f'{keeper.record.path}: {why_stopped()}; ' + self.hint())
 
 # %% ../../nbs/library/63_callbacks.ipynb #a4652d96
 class BlockActivity(TrainingCallback):

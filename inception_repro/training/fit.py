@@ -9,7 +9,7 @@ import re, warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from errno import ENOSPC
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from ..architecture.networks import network
 from ..architecture.weight_files import weights_bytes
 from ..data.folders import existing_folder
 from ..data.load import NAMES, Data, dataset_root, own_data
-from ..support.files import atomic_write, locked
+from ..support.files import atomic_write, check_writable, locked
 from ..support.messages import message
 from .callbacks import (
-    BlockActivity, OutOfTime, ProgressBar, RecordKeeper, Stopwatch, TimeLimit, out_of_time)
+    BlockActivity, OutOfTime, ProgressBar, RecordKeeper, Stopwatch, TimeLimit, out_of_time, stoppable, why_stopped)
 from .checkpoint import Checkpoints, restore, seeded
 from .learner import learner, load_data
 from .recipe import Recipe, evaluation_steps, model_name, preset, run_name
@@ -46,8 +46,8 @@ def _check_recipe(run, recipe, data=None):
     if data and (old := run.meta['dataset_hash']) != data.hash:
         raise ValueError(message(
             lambda way: f"{run.path} was made with other images that are also called {recipe.dataset!r} (hash "
-                        f"{old[:12]}, now {data.hash[:12]}); choose another {way('out', '--runs')}, or replace "
-                        f"it with {way('fresh=True', '--fresh')}"))
+                        f"{old[:12]}, now {data.hash[:12]}); choose another {way('out', '--runs')}, or "
+                        f"replace it with {way('fresh=True', '--fresh')}"))
     return run
 
 # %% ../../nbs/library/19_fit.ipynb #dc5bbceb
@@ -94,8 +94,9 @@ def _explained(path, hint):
     try: yield
     except KeyboardInterrupt: raise KeyboardInterrupt(f'{path}: stopped; ' + hint()) from None
     except OSError as e:
-        if e.errno != ENOSPC: raise
-        raise OSError(ENOSPC, 'the disk is full; make room, then ' + hint(), str(path)) from e
+        if e.errno not in (ENOSPC, EDQUOT): raise
+        full = f'the disk is full ({e.strerror}); make room, then '
+        raise OSError(e.errno, full + hint(), e.filename or str(path)) from e
 
 def run_loop(learn, # Made by `learner`
              epochs, # Of the whole run
@@ -219,17 +220,18 @@ def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is t
     if data is not None and not isinstance(data, Data) and data not in NAMES: existing_folder(dataset_root(data))
     device, path = find_device(device), run_path(out, recipe.dataset, run_name(recipe), recipe.seed)
     hint = _ResumeHint(path, fresh)
+    if save_weights: check_writable(save_weights)
     own = dict(kwargs, progress=progress)
     if run := _finished(path, recipe, data, fresh, **own): return _return_finished(run, save_weights)
-    if out_of_time(until): raise OutOfTime(f'{path}: the time is over; ' + hint())
+    if out_of_time(until): raise OutOfTime(f'{path}: {why_stopped()}; ' + hint())
     with locked(_folder(path)), seeded(recipe.seed, device), _explained(path, hint):
         if run := _finished(path, recipe, data, fresh, **own): return run # another process has just finished it
         learn, record = _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress,
                                  (metrics, on_row), **kwargs)
         hint.begun = True
-        if until is not None: learn.add_cb(TimeLimit(until, hint))
+        learn.add_cb(TimeLimit(until, hint))
         if activity_every: learn.add_cb(BlockActivity(path, activity_every))
-        run_loop(learn.add_cbs(cbs), recipe.epochs)
+        with stoppable(): run_loop(learn.add_cbs(cbs), recipe.epochs)
         _finish(learn, record, save_weights)
     return read_run(path)
 

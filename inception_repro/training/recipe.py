@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from inspect import Parameter, signature
-from math import floor, isfinite
+from math import floor, inf, isfinite
 from numbers import Integral, Real
 from typing import Any
 
@@ -148,7 +148,19 @@ _RULES = {
                 'a plain name; where its images are is an argument of `fit`')}
 
 # %% ../../nbs/library/68_recipe.ipynb #e588f478
+_MOST = dict(width=16, px=4096, stored=4096, bs=2**20, epochs=10**6, classes=10**6, evals=10**4) # ours; of others 2**32
+
+def _check_sizes(r):
+    "Refuse absurd numbers before anything is computed from them"
+    for f in fields(r):
+        v, most = getattr(r, f.name), _MOST.get(f.name, 2**32)
+        for o in v if isinstance(v, tuple) else (v,):
+            if isinstance(o, Real) and abs(o) != inf and abs(o) > most:
+                text = str(o) if isinstance(o, float) or abs(o) < 10**20 else 'a number of many digits'
+                raise ValueError(f'{f.name} is {text}; use at most {most:,}')
+
 def _check(r):
+    _check_sizes(r)
     for names, (ok, way) in _RULES.items():
         for name in names.split():
             if not ok(v := getattr(r, name)): raise ValueError(f'{name} is {v!r}; use {way}')

@@ -5,22 +5,22 @@
 # %% ../../nbs/library/16_records.ipynb #23628790
 from __future__ import annotations
 
-import json, math, os, platform, re, subprocess, time, warnings
+import json, math, os, time, warnings
 from dataclasses import dataclass, fields, is_dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
 from ..architecture.custom import definition
-from ..support.files import atomic_write
+from ..support.files import atomic_write, naming
 from ..support.messages import message
+from .environment import environment, processor
 from .integrity import disagreement, seal, seal_broken, table_digest
 from .recipe import EPOCHS, PRINTED
 
 # %% auto #0
-__all__ = ['COLUMNS', 'FREE', 'run_path', 'processor', 'environment', 'page_text', 'Record', 'as_json', 'first_difference', 'Run',
-           'read_run', 'free_fields', 'check_run', 'read_runs', 'compare']
+__all__ = ['COLUMNS', 'FREE', 'run_path', 'page_text', 'Record', 'as_json', 'first_difference', 'Run', 'read_run', 'free_fields',
+           'check_run', 'read_runs', 'compare']
 
 # %% ../../nbs/library/16_records.ipynb #0dca8fc8
 COLUMNS = dict(epoch=float, step=int, images=int, lr=float, train_loss=float,
@@ -78,48 +78,12 @@ def _rows(path, text):
     return rows, torn
 
 
-# %% ../../nbs/library/16_records.ipynb #aaea4bb5
-def _commit():
-    "The commit of this code; None where it is not a repository's own"
-    import inception_repro
-    here = Path(inception_repro.__file__).parent
-    def git(*args):
-        return subprocess.run(['git', *args], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-    try:
-        if not git('ls-files', '__init__.py'): return None # installed inside another repository
-        return git('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')
-    except (OSError, subprocess.CalledProcessError): return None
-
-def _driver():
-    "Version of NVIDIA's driver; None if it is unknown"
-    ask = 'nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader'
-    try: return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]
-    except (OSError, subprocess.SubprocessError, IndexError): return None
-
-def processor():
-    "Name of this machine's processor, and the vector instructions that torch uses"
-    import torch
-    info = Path('/proc/cpuinfo')
-    name = re.search(r'^model name\s*: (.*)', info.read_text() if info.exists() else '', re.M)
-    return f'{name[1] if name else platform.processor()} ({torch.backends.cpu.get_cpu_capability()})'
-
-# %% ../../nbs/library/16_records.ipynb #1abf7c5c
-def environment(device='cpu', # Device of the run, as torch knows it: 'cpu', 'cuda:1'
-               ) -> dict: # Text by name; None where a value is unknown
-    "Versions, commit and device"
-    import torch, inception_repro
-    device = torch.device(device)
-    name = torch.cuda.get_device_name(device) if device.type == 'cuda' else f'{device.type} {platform.machine()}'
-    own = dict(cuda=torch.version.cuda, driver=_driver()) if device.type == 'cuda' else dict(processor=processor())
-    return dict(commit=_commit(), device=name, python=platform.python_version(), torch=str(torch.__version__),
-                fastai=version('fastai'), inception_repro=inception_repro.__version__, **own)
-
 # %% ../../nbs/library/16_records.ipynb #7db15741
 def _append(path, text):
     "Append text and force it to the disk; after an error the file is unchanged"
     size = path.stat().st_size
     try:
-        with open(path, 'ab') as f:
+        with naming(path), open(path, 'ab') as f:
             f.write(text.encode())
             f.flush()
             os.fsync(f.fileno())
@@ -293,8 +257,8 @@ def resume(cls: Record, path, # The record's table
     rows = [r for r in run.rows if step is None or r['step'] <= step]
     text = ''.join([','.join(COLUMNS) + '\n', *map(_line, rows)])
     if table and table_digest(text) != table:
-        raise ValueError(message(lambda way: f'{path} was altered since its checkpoint was written; restore it, or start '
-                                             f"again with {way('fresh=True', '--fresh')}"))
+        raise ValueError(message(lambda way: f'{path} was altered since its checkpoint was written; restore it, or '
+                                             f"start again with {way('fresh=True', '--fresh')}"))
     rec = cls(run.path, {**run.meta, 'finished': False}, rows[-1] if rows else None)
     at = rec.last or dict(step=0, seconds=0.)
     step, seconds = (at[k] if v is None else v for k, v in (('step', step), ('seconds', seconds)))
