@@ -6,7 +6,7 @@ FACENET = facenet-pytorch==2.6.0  # for tests only; installed alone because it r
 
 ALONE = OMP_NUM_THREADS=1  # two processes at a time with one thread each, because threads that share a core wait for each other
 
-.PHONY: help install reproduce test test-latest sync execute lab clean
+.PHONY: help install reproduce test test-latest sync execute lab slides site clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,5 +51,17 @@ execute: install ## Run every notebook and keep the new outputs
 lab: install ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir=. nbs/index.ipynb
 
+REVEAL = https://unpkg.com/reveal.js@4
+slides: install ## Write a presentation for every lesson to _slides
+	$(BIN)/python nbs/_slides.py --reveal $(REVEAL)
+
+.venv-docs/.installed: settings.ini constraints.txt setup.py pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+site: .venv-docs/.installed ## Build the documentation site in _docs from the committed notebooks, and check its links
+	.venv-docs/bin/python site/build.py
+
 clean: ## Delete the environments and the build folders
-	rm -rf .venv .venv-latest build dist *.egg-info
+	rm -rf .venv .venv-latest .venv-docs build dist _docs _slides *.egg-info

@@ -3,7 +3,8 @@
     python nbs/_build.py execute [NOTEBOOK ...] [--flags gpu]   fresh outputs, in a real kernel
     python nbs/_build.py readme [--check]                       README.md from index.ipynb
     python nbs/_build.py fold                                   hidden cells are collapsed in JupyterLab
-    python nbs/_build.py sync                                   export, clean, fold, README, type stub
+    python nbs/_build.py lessons                                lessons from the notebooks with solutions
+    python nbs/_build.py sync                                   export, clean, fold, lessons, README, type stub
     python nbs/_build.py check                                  the same, and an error if that changes a file
 
 nbdev's directives are respected: cells with `#| eval: false`, `#| gpu` or `#| slow` keep their outputs.
@@ -22,6 +23,8 @@ from nbclient import NotebookClient
 
 nbs = Path(__file__).resolve().parent
 root = nbs.parent
+solutions = nbs / '_solutions'  # lessons with their solutions
+SOLUTION = re.compile(r'^### BEGIN SOLUTION\n.*?^### END SOLUTION\n?', flags=re.M | re.S)
 
 
 def notebooks():
@@ -41,6 +44,30 @@ def fold(path):
             cell['metadata']['jupyter'] = {'source_hidden': True}
     text = json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n'  # as nbdev writes it
     if text != path.read_text(encoding='utf-8'): path.write_text(text, encoding='utf-8')
+
+
+def lesson(path):
+    "The text of a student's notebook: that of `path`, without what stands between the marks of a solution"
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    for cell in nb['cells']:
+        source = ''.join(cell['source'])
+        if '### BEGIN SOLUTION' not in source: continue
+        cell.update(source=SOLUTION.sub('', source).splitlines(keepends=True), outputs=[])
+    return json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n'
+
+
+def lessons():
+    "Clean the notebooks with solutions, and write the lessons"
+    subprocess.run([Path(sys.executable).parent / 'nbdev_clean', '--fname', solutions], cwd=root, check=True)
+    for p in sorted(solutions.glob('*.ipynb')):
+        fold(p)
+        (nbs / 'lessons' / p.name).write_text(lesson(p), encoding='utf-8')
+
+
+def runnable(path):
+    "The notebook to execute: of a lesson the one with solutions"
+    twin = solutions / path.name
+    return twin if path.parent.name == 'lessons' and twin.exists() else path
 
 
 def skipped(cell, flags):
@@ -91,12 +118,14 @@ def stub():
 
 def sources():
     "Content of the files that `sync` may write"
-    return {p: p.read_bytes() for p in [*notebooks(), *(root / 'inception_repro').rglob('*.py*'), root / 'README.md']
+    return {p: p.read_bytes() for p in [*notebooks(), *solutions.glob('*.ipynb'),
+                                        *(root / 'inception_repro').rglob('*.py*'), root / 'README.md']
             if p.suffix != '.pyc' and p.exists()}
 
 
 def sync():
-    "Export, clean, fold, render the README, write the stub"
+    "Export, clean, fold, write the lessons, render the README, write the stub"
+    lessons()
     for cmd in 'nbdev_export', 'nbdev_clean': subprocess.run([Path(sys.executable).parent / cmd], cwd=root, check=True)
     for p in notebooks(): fold(p)
     (root / 'README.md').write_text(readme(), encoding='utf-8')
@@ -117,7 +146,7 @@ def check():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('task', choices=['execute', 'readme', 'fold', 'sync', 'check'])
+    parser.add_argument('task', choices=['execute', 'readme', 'fold', 'lessons', 'sync', 'check'])
     parser.add_argument('notebooks', nargs='*', type=Path)
     parser.add_argument('--flags', nargs='*', default=[])
     parser.add_argument('--check', action='store_true')
@@ -125,11 +154,13 @@ def main():
     if args.task == 'execute':
         for p in args.notebooks or notebooks():
             print(p, flush=True)
-            execute(p.resolve(), args.flags)
+            execute(runnable(p.resolve()), args.flags)
+        lessons()
         subprocess.run([Path(sys.executable).parent / 'nbdev_clean'], cwd=root, check=True)
         for p in args.notebooks or notebooks(): fold(p.resolve())
     elif args.task == 'fold':
         for p in args.notebooks or notebooks(): fold(p.resolve())
+    elif args.task == 'lessons': lessons()
     elif args.task == 'sync': sync()
     elif args.task == 'check': check()
     else:

@@ -18,10 +18,10 @@ root = here.parent
 CHAPTERS = {'lessons': 'Lessons', '1_figures': 'Figures 1 to 20', '2_training': 'Training (§4)',
             '3_results': 'Results (§5)', 'library': 'Library'}
 PAGES = ['glossary', 'gallery', 'benchmarks', 'api/index']
-GALLERY = ('Every figure of the paper, drawn by this package. Click a box of Figure 9 or 15 to see what it contains, and a '
-           'caption to read how the figure is defined.')
-CURVES = ("Drawn from the records of our training runs, which are small. They are not the paper's runs on ImageNet: see "
-          '[the curves](3_results/02_curves.ipynb).')
+GALLERY = ('Every figure of the paper, drawn by this package. Click a box of Figure 9 or 15 to see what it contains, '
+           'and a caption to read how the figure is defined.')
+CURVES = ("Drawn from the records of our training runs, which are small. They are not the paper's runs on ImageNet: "
+          'see [the curves](3_results/02_curves.ipynb).')
 API = ('# API\n\nThe package by sub-package. What most users need is in `inception_repro` itself: see '
        '[the front page](../index.ipynb).\n')
 BOXES = { # a box of a network's drawing → the figure that it stands for
