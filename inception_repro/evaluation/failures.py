@@ -116,7 +116,8 @@ def plot_failures(pred, # `Predictions`
     with style.context(['default', {'font.size': 8, 'axes.spines.top': False, 'axes.spines.right': False}]):
         fig = Picture(figsize=(10, 3.1), facecolor='white', layout='constrained')
         left, middle, right = fig.subplots(1, 3)
-        _bars(left, [f'{y} → {o}' for y, o, _ in pairs], [n for *_, n in pairs], 'Correct → predicted class', 'number of images')
+        _bars(left, [f'{y} → {o}' for y, o, _ in pairs], [n for *_, n in pairs],
+              'Correct → predicted class', 'number of images')
         title = 'All classes, the worst first' if len(worst) == len(class_errors(pred)) else 'The worst classes'
         _bars(middle, [f'{c} ({n})' for c, n, _ in worst], [e for *_, e in worst], f'{title} (images)', 'error, %')
         _reliability(right, calibration(pred))

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ..data.folders import content_hash, images_by_class, is_flat, labelled_images, list_names, sort_classes
+from ..data.folders import (
+    content_hash, images_by_class, is_flat, labelled_images, list_names, sort_classes)
 from ..data.fractals import fractals
 from ..data.labels import read_class_names, read_labels
 from ..data.load import dataset_root
