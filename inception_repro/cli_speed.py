@@ -43,7 +43,7 @@ def plan(preset: Preset = 'paper',
     changes = read_recipe(recipe, ('model', 'seed')) | recipe_changes(settings)
     rows = measure(preset, device, bs, steps, names, say, each, record, **changes)
     if as_json: return print_json(rows)
-    how = 'compiled' if rows[0]['compiled'] else 'not compiled'
+    how = f"in {rows[0]['precision']}, {'' if rows[0]['compiled'] else 'not '}compiled"
     whole = f"{sum(r['hours'] for r in rows):.3g} hours together, " * (len(rows) > 1)
     cores = ' `reproduce` trains one network per core at the same time.' * (str(find_device(device)) == 'cpu')
     print(f'Hours on one such device, {whole}{how}, at the batch size shown. Evaluation, and decoding images that do '

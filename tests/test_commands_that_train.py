@@ -81,7 +81,7 @@ def test_two_steps_of_the_gpu_runs(tiny_imagenet, tmp_path):
     from inception_repro.training.records import read_runs
     networks = ['inception_v3', 'inception_resnet_v1', 'inception_v4', 'inception_resnet_v2',
                 'inception_resnet_v2.b10_20_10']
-    small = dict(width=1/16, px=75, bs=100, epochs=1, evals=1, per_class=1)
+    small = dict(width=1/16, px=75, bs=100, epochs=1, evals=1, per_class=1, precision='bf16')
     args = ['reproduce', '--preset', 'tiny', '--data', tiny_imagenet, '--minutes', '5',
             '--device', 'cpu', '--jobs', '1', '--no-controls', '--models', ','.join(networks),
             '--runs', tmp_path / 'runs', '--out', tmp_path / 'o', *settings(small)]

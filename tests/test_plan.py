@@ -31,13 +31,14 @@ def test_plan_tells_each_as_it_comes(tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match="unknown model 'inception_v5'"): cli.plan('demo', 'cpu', models='inception_v5')
 
 
-@pytest.mark.parametrize('device, how', [('cpu', ', not compiled,'), ('cuda', ', compiled,')])
+@pytest.mark.parametrize('device, how', [('cpu', ' in float32, not compiled,'), ('cuda', ' in bf16, compiled,')])
 def test_plan_compiles_on_a_gpu_only(device, how, monkeypatch, capsys):
     import torch
     from inception_repro import cli
     from inception_repro.training import fit as train, learner
     asked = []
     monkeypatch.setattr(train, 'find_device', torch.device) # there need not be one
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 0))
     monkeypatch.setattr(learner, 'profile_step', lambda r, *_: asked.append(r.compile) or dict(forward=1.))
     for preset in 'paper', 'tiny':
         cli.plan(preset, device, bs=2)

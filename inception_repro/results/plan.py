@@ -63,8 +63,8 @@ def _estimate(r, device, bs, steps):
     batch, parts = _timed_batch(r, net, device, bs)
     rate = _images_per_second(r, classes, device, batch, parts, steps)
     return dict(model=model_name(r.model), epochs=r.epochs, images=seen, steps=images // r.bs * r.epochs,
-                parameters=params(net), exaflops=training_flops(r) / 1e18, compiled=r.compile, batch=batch,
-                images_per_second=rate, hours=seen / rate / 3600)
+                parameters=params(net), exaflops=training_flops(r) / 1e18, precision=r.precision, compiled=r.compile,
+                batch=batch, images_per_second=rate, hours=seen / rate / 3600)
 
 # %% ../../nbs/library/51_plan.ipynb #51fda45b
 def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
@@ -76,9 +76,10 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
          each=lambda *_: None, # Called with each estimate
          record=None, # JSON file for all estimates, with the recipe and the environment
          **changes, # Other fields of `Recipe`
-        ) -> list: # Of dicts: model, epochs, images, steps, exaflops, compiled, batch, images_per_second, hours
+        ) -> list: # Of dicts: model, epochs, images, steps, exaflops, precision, compiled, batch, hours, …
     "Estimate how long a preset would take on this machine, from a short timing"
     from inception_repro.training.fit import find_device
+    from inception_repro.training.learner import precision_on
     for name, v, least in ('steps', steps, 1), ('bs', bs or 2, 2):
         if not isinstance(v, int) or v < least:
             raise ValueError(f'{name} is {v!r}; use a whole number of at least {least}')
@@ -86,7 +87,7 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
     if record: check_writable(record)
     todo = recipes(preset, models=models, **changes)
     for r in todo: data_size(r) # an unknown dataset is an error before anything is timed
-    if device.type == 'cpu': todo = [replace(r, compile=False) for r in todo]
+    todo = [replace(r, precision=precision_on(r, device), compile=r.compile and device.type != 'cpu') for r in todo]
     for r in todo:
         say(model_name(r.model))
         rows.append(_estimate(r, str(device), bs, steps))

@@ -231,8 +231,10 @@ class BlockActivity(TrainingCallback):
     def after_batch(self):
         if (step := self.count.step - 1) % self.every: return
         layers, rows = self.activity.layers, self.activity.rows[-len(self.activity.layers):]
-        number = lambda v: None if v is None else float(f'{v:.4g}')
-        self.samples.append(dict(step=step, **{k: [number(r[k]) for r in rows] for k in ('grad', 'ratio', 'std')}))
+        scale = dict(grad=float(self.loss_scale.factor) if hasattr(self.learn, 'loss_scale') else 1.)
+        number = lambda v, by: float(f'{v / by:.4g}') if v is not None and isfinite(v) else None
+        values = {k: [number(r[k], scale.get(k, 1.)) for r in rows] for k in ('grad', 'ratio', 'std')}
+        self.samples.append(dict(step=step, **values))
         lines = ',\n  '.join(json.dumps(o) for o in self.samples)
         atomic_write(self.path, f'{{"layers": {json.dumps(layers)},\n "samples": [\n  {lines}]}}\n')
 

@@ -47,9 +47,9 @@ def seeded(seed, device):
 # %% ../../nbs/library/17_checkpoint.ipynb #ecb5597d
 def run_state(learn): # Made by `learner`
     "Everything that the next step depends on, as a dict"
-    c = learn.count
+    c, scaler = learn.count, learn.loss_scale.scaler.state_dict() if hasattr(learn, 'loss_scale') else None
     return dict(step=c.step, since=c.since, total=c.total, model=learn.model.state_dict(), opt=learn.opt.state_dict(),
-                average=learn.average.net.state_dict(), generators=_generators(c.total.device))
+                average=learn.average.net.state_dict(), scaler=scaler, generators=_generators(c.total.device))
 
 def restore(learn, # Made by `learner`, of the same recipe
             state, # What `run_state` returned
@@ -61,6 +61,7 @@ def restore(learn, # Made by `learner`, of the same recipe
     learn.model.load_state_dict(state['model'])
     learn.opt.load_state_dict(state['opt'])
     learn.average.net.load_state_dict(state['average'])
+    if state.get('scaler'): learn.loss_scale.scaler.load_state_dict(state['scaler']) # of float16
     _set_generators(state['generators'], c.total.device)
 
 # %% ../../nbs/library/17_checkpoint.ipynb #c3cb39f9

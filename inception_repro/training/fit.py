@@ -26,8 +26,8 @@ from ..support.messages import message
 from .callbacks import (
     BlockActivity, OutOfTime, ProgressBar, RecordKeeper, Stopwatch, TimeLimit, out_of_time, stoppable, why_stopped)
 from .checkpoint import Checkpoints, restore, seeded
-from .learner import learner, load_data
-from .recipe import Recipe, evaluation_steps, model_name, preset, run_name
+from .learner import learner, load_data, precision_on
+from .recipe import Recipe, evaluation_steps, model_name, preset, replace, run_name
 from .records import Record, as_json, environment, read_run, run_path
 
 # %% auto #0
@@ -36,7 +36,7 @@ __all__ = ['run_loop', 'find_device', 'forget', 'check_callbacks', 'fit']
 # %% ../../nbs/library/19_fit.ipynb #b04a2441
 def _check_recipe(run, recipe, data=None):
     "The run; raises `ValueError` unless it has this recipe and these data"
-    old, new = {**as_json(Recipe()), **run.meta['recipe']}, as_json(recipe)
+    old, new = {**as_json(Recipe(precision='float32')), **run.meta['recipe']}, as_json(recipe) # older ones lack fields
     text = lambda k, v: repr(model_name(v) if k == 'model' else v)
     if changed := [f'{k}: {text(k, old.get(k))} -> {text(k, new.get(k))}' for k in {**old, **new}
                    if old.get(k) != new.get(k)]:
@@ -73,6 +73,22 @@ def _check_rows(record, due):
         lost = ', '.join(map(str, lost))
         raise ValueError(message(lambda way: f'{record.path} lacks the rows of steps {lost}; start again with '
                                              + way('fresh=True', '--fresh')))
+
+# %% ../../nbs/library/19_fit.ipynb #87e0161b
+def _with_precision(recipe, path, device, fresh):
+    "The recipe with the precision of its record, of the other records of the folder, or of the device"
+    if recipe.precision != 'auto': return recipe
+    for p in [path] * (not fresh) + sorted(set(path.parent.glob('*.csv')) - {path}):
+        with suppress(ValueError, OSError): # no record yet; or damaged, which is reported elsewhere
+            return replace(recipe, precision=read_run(p).meta['recipe'].get('precision', 'float32'))
+    return replace(recipe, precision=precision_on(recipe, device))
+
+def _say_precision(asked, recipe, path, device):
+    "Warn if the records of a folder have another precision than this device would choose"
+    if (own := precision_on(asked, device)) == recipe.precision: return
+    warnings.warn(message(
+        lambda way: f'{path.parent} has runs in {recipe.precision}, so {path.stem} is computed in it too; for {own}, '
+                    f"which this device would choose, use another {way('out', '--out or --runs')}"))
 
 # %% ../../nbs/library/19_fit.ipynb #8c4009bf
 def _folder(path): return path.parent/'checkpoints'/path.stem # of a record's checkpoints
@@ -219,6 +235,7 @@ def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is t
         raise ValueError(f'workers is {workers!r}; use a whole number, 0 to decode without more processes')
     if data is not None and not isinstance(data, Data) and data not in NAMES: existing_folder(dataset_root(data))
     device, path = find_device(device), run_path(out, recipe.dataset, run_name(recipe), recipe.seed)
+    asked, recipe = recipe, _with_precision(recipe, path, device, fresh)
     hint = _ResumeHint(path, fresh)
     if save_weights: check_writable(save_weights)
     own = dict(kwargs, progress=progress)
@@ -229,6 +246,7 @@ def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is t
         learn, record = _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress,
                                  (metrics, on_row), **kwargs)
         hint.begun = True
+        _say_precision(asked, recipe, path, device)
         learn.add_cb(TimeLimit(until, hint))
         if activity_every: learn.add_cb(BlockActivity(path, activity_every))
         with stoppable(): run_loop(learn.add_cbs(cbs), recipe.epochs)

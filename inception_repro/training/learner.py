@@ -10,7 +10,8 @@ from statistics import median
 from types import SimpleNamespace
 
 import torch
-from fastai.callback.core import Callback, CancelFitException, CancelValidException, TrainEvalCallback
+from fastai.callback.core import (
+    Callback, CancelFitException, CancelStepException, CancelValidException, TrainEvalCallback)
 from fastai.callback.schedule import ParamScheduler
 from fastai.learner import Learner, mk_metric
 from fastai.optimizer import OptimWrapper
@@ -29,8 +30,8 @@ from .recipe import network_of
 from .schedule import clip_norm, stepped_decay
 
 # %% auto #0
-__all__ = ['TrainingCallback', 'Count', 'Schedule', 'Clip', 'Average', 'Cast', 'Replicas', 'load_data', 'RecipeLoss', 'learner',
-           'evaluate', 'profile_step']
+__all__ = ['TrainingCallback', 'Count', 'Schedule', 'Clip', 'Average', 'precision_on', 'Cast', 'LossScale', 'Replicas',
+           'load_data', 'RecipeLoss', 'learner', 'evaluate', 'profile_step']
 
 # %% ../../nbs/library/15_learner.ipynb #ce4fb19d
 class TrainingCallback(Callback):
@@ -88,11 +89,21 @@ class Average(TrainingCallback):
         if not self.searching: self.net.update_parameters(self.learn.model, self.pairs)
 
 # %% ../../nbs/library/15_learner.ipynb #c1c529a2
+def precision_on(recipe, # `Recipe`
+                 device, # Where it is trained
+                ) -> str: # 'float32', 'bf16' or 'fp16'
+    "The precision that a recipe fixes; else the fastest one that the device has in hardware"
+    if recipe.precision != 'auto': return recipe.precision
+    if torch.device(device).type == 'cpu': return 'float32'
+    has = torch.cuda.get_device_capability(device) # AMD's numbers are all above these
+    return 'bf16' if has >= (8, 0) else 'fp16' if has >= (7, 0) else 'float32'
+
 class Cast(TrainingCallback):
     "Memory format and precision of the forward pass"
     def __init__(self, recipe, device):
         self.format = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.cast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.precision == 'bf16')
+        half = dict(bf16=torch.bfloat16, fp16=torch.float16).get(precision_on(recipe, device))
+        self.cast = torch.autocast(torch.device(device).type, half, enabled=half is not None)
         self.inside = False
 
     def before_batch(self):
@@ -107,6 +118,26 @@ class Cast(TrainingCallback):
     def after_pred(self):
         self.leave()
         self.learn.pred = tuple(o.float() for o in self.pred) if isinstance(self.pred, tuple) else self.pred.float()
+
+# %% ../../nbs/library/15_learner.ipynb #14b2ca21
+class LossScale(TrainingCallback):
+    "Scale the loss for gradients in float16; a step whose gradients overflow is skipped"
+    order = -10 # before `Clip` and `Replicas`
+    def __init__(self, device):
+        self.scaler, self.one = torch.amp.GradScaler(torch.device(device).type), torch.ones((), device=device)
+
+    def before_batch(self): self.factor = self.scaler.scale(self.one)
+    def before_backward(self): self.learn.loss_grad = self.loss_grad * self.factor
+
+    param_groups = property(lambda self: self.opt.param_groups)
+    def step(self): self.skipped = False # the scaler calls it, as if this were the optimizer
+
+    def before_step(self):
+        self.skipped = True
+        self.scaler.step(self) # divides the gradients
+        if self.skipped: raise CancelStepException
+
+    def after_step(self): self.scaler.update()
 
 # %% ../../nbs/library/15_learner.ipynb #07e45758
 class Replicas(TrainingCallback):
@@ -123,7 +154,7 @@ class Replicas(TrainingCallback):
             with torch.autocast(part.device.type, enabled=False):
                 pred = tuple(o.float() for o in pred) if isinstance(pred, tuple) else pred.float()
                 loss = self.loss_func(pred, labels) * (len(part) / len(self.xb[0]))
-                loss.backward()
+                (loss * self.loss_scale.factor if hasattr(self.learn, 'loss_scale') else loss).backward()
             self.total = self.total + loss.detach()
         self.learn.xb, self.learn.yb = (x,), (y,) # the last part is computed by fastai
 
@@ -195,6 +226,7 @@ def learner(recipe, # `Recipe`
     cbs = [Count(len(dls.train), device, bare), Schedule(r), Cast(r, device), Average(RunningAverage(model, r.ema))]
     if bare: cbs.insert(0, TrainEvalCallback)
     if r.clip is not None and r.optimizer != 'rmsprop_tf': cbs.append(Clip(r.clip)) # which clips by itself
+    if precision_on(r, device) == 'fp16': cbs.append(LossScale(device))
     if r.replicas > 1: cbs.append(Replicas(r.replicas))
     learn = Learner(dls, model, RecipeLoss(r), _optimizer(r), r.lr, cbs=cbs, default_cbs=not bare, metrics=metrics)
     learn.create_opt()

@@ -68,7 +68,7 @@ class Recipe:
     smoothing: float = .1 # Label smoothing (Inception-v3 paper)
     ema: float = .9999 # Decay of the running average of the parameters, with warm-up (§4; value: released code)
     hue: float = 0. # Largest rotation of the hue, of a full circle (released code: 0, or 0.2 in its slow mode)
-    precision: str = 'float32' # Of the network: 'float32' or 'bf16'; its parameters are float32 (ours)
+    precision: str = 'auto' # Of the network: 'float32', 'bf16', 'fp16'; 'auto': by device; parameters: float32 (ours)
     channels_last: bool = True # Memory format of images and filters (ours)
     merge: bool = False # Compute sibling 1×1 convolutions as one: the same steps up to rounding (ours)
     compile: bool = False # Use torch.compile on a GPU; ignored on a CPU (ours)
@@ -141,7 +141,7 @@ _RULES = {
     'momentum rho smoothing ema dropout': (lambda v: _number(v) and 0 <= v < 1, 'a number from 0 to below 1'),
     'hue': (lambda v: _number(v) and 0 <= v <= .5, 'a number from 0 to 0.5'),
     'optimizer': (lambda v: v in ('rmsprop_tf', 'adamw'), "'rmsprop_tf' or 'adamw'"),
-    'precision': (lambda v: v in ('float32', 'bf16'), "'float32' or 'bf16'"),
+    'precision': (lambda v: v in ('auto', 'float32', 'bf16', 'fp16'), "'auto', 'float32', 'bf16' or 'fp16'"),
     'init': (lambda v: v in ('he', 'glorot'), "'he' or 'glorot'"),
     'channels_last merge compile addition projection_norm': (lambda v: isinstance(v, bool), 'True or False'),
     'dataset': (lambda v: isinstance(v, str) and v.strip('.') and v.isprintable() and not set(v) & set('/\\'),
@@ -196,11 +196,11 @@ def paper_epochs(model, # Name of `list_models`, or a network's value
     return EPOCHS.get(getattr(model, 'name', model).split('.')[0], 160)
 
 # %% ../../nbs/library/71_recipe.ipynb #1f59dad2
-_SMALL = dict(aux=0., width=.25, stored=64, px=75, bs=32)
+_SMALL = dict(aux=0., width=.25, stored=64, px=75, bs=32, precision='float32')
 PRESETS = dict(
-    paper=dict(classes=1000, replicas=20, precision='bf16', compile=True), # epochs: `paper_epochs`
+    paper=dict(classes=1000, replicas=20, compile=True), # epochs: `paper_epochs`
     tiny=dict(dataset='tiny-imagenet-200', classes=200, aux=0., stored=64, px=139, bs=128, epochs=40, evals=(4, 2, 1),
-              compress=5., precision='bf16', compile=True),
+              compress=5., compile=True),
     tiny40=dict(dataset='tiny-imagenet-40', classes=40, **_SMALL, epochs=8, evals=(4, 2, 1), compress=10.),
     demo=dict(dataset='fractals', classes=10, per_class=400, valid_per_class=50, **_SMALL, epochs=12, evals=2,
               compress=6.),
