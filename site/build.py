@@ -10,7 +10,7 @@ import sys
 from html import escape
 from pathlib import Path
 
-from crawl import broken_links
+from crawl import broken_links, without_alt
 from sphinx.cmd.build import main as sphinx
 
 here = Path(__file__).resolve().parent
@@ -125,6 +125,7 @@ def main():
     options = ['-b', 'html', '-W', '--keep-going', '-q', '-c', str(here), '-D', f'html_static_path={static}']
     if sphinx([*options, str(src), str(work / 'html')]): sys.exit('the site has warnings; see above')
     if lost := broken_links(work / 'html'): sys.exit('broken links:\n' + '\n'.join(lost))
+    for name, n in without_alt(work / 'html').items(): print(f'{name}: {n} picture(s) without alt text')
     shutil.rmtree(args.out, ignore_errors=True)
     shutil.move(work / 'html', args.out)
     print(f'{args.out}/index.html')

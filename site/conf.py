@@ -23,6 +23,7 @@ myst_heading_slug_func = 'slugs.slug' # Jupyter's own anchors: The-runs, not the
 suppress_warnings = ['mystnb.unknown_mime_type'] # widgets, which a page cannot show, have a picture beside them
 autodoc_typehints = 'none'
 autodoc_member_order = 'bysource'
+autodoc_inherit_docstrings = False # those of torch are written for another Sphinx
 
 html_theme = 'sphinx_book_theme'
 html_title = 'inception-repro'

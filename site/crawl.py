@@ -16,7 +16,7 @@ class Page(HTMLParser):
         found = dict(attrs)
         self.ids |= {found[k] for k in ('id', 'name') if found.get(k)}
         self.links += [found[k] for k in ('href', 'src', 'data') if found.get(k)]
-        if tag == 'img' and not found.get('alt'): self.lacks_alt.append(found.get('src', ''))
+        if tag == 'img' and found.get('alt') in (None, '', found.get('src')): self.lacks_alt.append(found.get('src', ''))
 
 
 @cache
@@ -35,3 +35,10 @@ def broken_links(site): # Folder of HTML pages
             elif url.fragment and to.suffix == '.html' and unquote(url.fragment) not in page(to).ids:
                 lost.append(f'{path.relative_to(site)}: {link} (no such anchor)')
     return lost
+
+
+def without_alt(site): # Folder of HTML pages
+    "Number of pictures without alt text, by page"
+    pages = {p.relative_to(site).as_posix(): len(page(p).lacks_alt) for p in Path(site).rglob('*.html')
+             if '_static' not in p.parts}
+    return {k: n for k, n in sorted(pages.items()) if n}
