@@ -5,14 +5,14 @@
 # %% ../../nbs/library/32_stability_plots.ipynb #ea62308e
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from matplotlib import style
 
 from ..architecture.draw import write_picture
-from .plotting import GREY, INK, canvas, draw_chance, recorded_devices, style_axes
+from .plotting import GREY, INK, canvas, draw_chance, style_axes
 from .trials import (
     LEARNING_Z, OUTCOMES, RATES, SCALES, Trial, chance_level, late_median, outcome)
 
@@ -115,17 +115,12 @@ def _caption(results, text):
     r = results[0].meta['recipe']
     seeds, steps = (sorted({getattr(o.trial, k) for o in results}) for k in ('seed', 'steps'))
     length = f'{steps[0]}' + f' to {steps[-1]}' * (len(steps) > 1)
-    device = ', '.join(recorded_devices([_Meta({**o.meta, 'time': {}}) for o in results]))
     first = f'{text} Inception-ResNet-v2.'
     if r['dataset'] == 'synthetic': first = 'Synthetic results: no network was trained.'
     chance, which = chance_level(results[0]), ', '.join(map(str, seeds))
     return (f'{first} {plural(results, "run")} of {length} steps, {plural(seeds, "seed")} ({which}); RMSProp of §4. '
             f"Data: {r['dataset']}, not the paper's ImageNet; {r['classes']} classes, so chance is {chance:g} %; "
-            f"{r['px']}×{r['px']} pixels, batch {r['bs']}; {device}.")
-
-@dataclass(frozen=True)
-class _Meta: # what `recorded_devices` needs of a run
-    meta: dict
+            f"{r['px']}×{r['px']} pixels, batch {r['bs']}.")
 
 # %% ../../nbs/library/32_stability_plots.ipynb #f4d24232
 _BY_WIDTH = 'Filters of the last layer before the pooling, and scale; rate 0.045, gradients not clipped.'
@@ -220,7 +215,7 @@ def _curves(groups, series, text, labels, log=False, right=14):
         ax.yaxis.set_major_formatter('{x:g}')
     elif 'share' in labels[1]: ax.set_ylim(-.02, 1.02)
     _legend(ax, columns)
-    fig.alt = f"{labels[1]} against {labels[0]}: {'; '.join(ends)}"
+    fig.alt = f"{labels[1][0].upper()}{labels[1][1:]} against {labels[0]}: {'; '.join(ends)}"
     return fig
 
 def _grouped(results, key):
