@@ -16,7 +16,8 @@ class Page(HTMLParser):
         found = dict(attrs)
         self.ids |= {found[k] for k in ('id', 'name') if found.get(k)}
         self.links += [found[k] for k in ('href', 'src', 'data') if found.get(k)]
-        if tag == 'img' and found.get('alt') in (None, '', found.get('src')): self.lacks_alt.append(found.get('src', ''))
+        no_text = found.get('alt') in (None, '', found.get('src')) # Sphinx puts the address where there is no text
+        if tag == 'img' and no_text: self.lacks_alt.append(found.get('src', ''))
 
 
 @cache
