@@ -198,7 +198,8 @@ def reproduce(preset: Preset = 'demo',
     changes = file | changes | recipe_changes(settings)
     if 'dataset' in changes: _say_own(preset, make(preset, **changes))
     paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, until=deadline(minutes),
-                weights=weights and weights_folder(weights), workers=workers, controls=controls, **memory_limit(memory), **which,
+                weights=weights and weights_folder(weights), workers=workers, controls=controls,
+                **memory_limit(memory), **which,
                 **changes)
     print(paths[-1].read_text(encoding='utf-8'))
     print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")

@@ -48,7 +48,8 @@ def test_rows_lost(tmp_path, quiet):
     p = tmp_path/'fractals/inception_resnet_v1-0.csv'
     lines = p.read_text().splitlines(True)
     p.write_text(''.join(lines[:2] + lines[3:]))
-    with pytest.raises(ValueError, match='row 2 is of step 6, and the recipe has step 4; .* fresh=True'): fit(TINY, tmp_path, **quiet)
+    with pytest.raises(ValueError, match='row 2 is of step 6, and the recipe has step 4; .* fresh=True'):
+        fit(TINY, tmp_path, **quiet)
 
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/fd'), reason='asks Linux for the name of an open file')

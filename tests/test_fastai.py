@@ -101,7 +101,7 @@ def test_lr_find_leaves_everything_as_it_was(learn):
 
 
 @pytest.mark.parametrize('cb', [CSVLogger, Recorder, SaveModelCallback, MixUp, EarlyStoppingCallback, ReduceLROnPlateau,
-                                lambda: GradientAccumulation(16)], ids=str)
+                                lambda: GradientAccumulation(16)], ids=lambda cb: cb.__name__)
 def test_callbacks_work_on_the_learner(learn, cb, tmp_path):
     learn.fit(1, cbs=cb())
     assert learn.count.step == (1 if 'lambda' in str(cb) else 3)

@@ -171,7 +171,8 @@ def test_dataset_without_a_network(monkeypatch, tmp_path):
     monkeypatch.setattr(external, 'untar_data', fails)
     monkeypatch.setattr(external, 'fastai_path', lambda o: tmp_path/o)
     (tmp_path/'archive').mkdir()
-    with pytest.raises(ValueError, match=r'imagenette_160 cannot be downloaded from https://.*give its folder with data='):
+    words = r'imagenette_160 cannot be downloaded from https://.*give its folder with data='
+    with pytest.raises(ValueError, match=words):
         dataset_root('imagenette_160')
     assert os.listdir(tmp_path) == []
 
