@@ -13,10 +13,10 @@ from pathlib import Path
 
 import typer
 
-from .cli_options import Json, argument, option, print_json
+from .cli_options import Json, Preset, argument, option, print_json
 
 # %% auto #0
-__all__ = ['check_records', 'records', 'figures', 'claims']
+__all__ = ['check_records', 'records', 'contribute', 'figures', 'claims']
 
 # %% ../nbs/library/48_guarantees.ipynb #48a00006
 def _records(folder):
@@ -69,6 +69,18 @@ def records(folder: argument(Path, 'Folder of records, such as runs; subfolders 
     n = Counter(o if o in _STATES else 'damaged' for o in found.values())
     print(f"{len(found)} records: " + ', '.join(f'{n[k]} {k}' for k in (*_STATES, 'damaged') if n[k]))
     if n['damaged']: raise typer.Exit(1)
+
+# %% ../nbs/library/48_guarantees.ipynb #be7653ed
+def contribute(folder: argument(Path, 'Folder with the records of one dataset, such as runs/tiny-imagenet-200.'),
+               preset: Preset = 'tiny',
+               data: option(str, 'The images of the runs, as for `train`. Their hash is computed.',
+                            show_default='the hash is that of a record in --known') = None,
+               known: option(Path, 'Folder of the records that are there already.') = Path('figures/runs')):
+    "Check records of your own runs before you contribute them."
+    from inception_repro.results.contribution import check_contribution
+    found = check_contribution(folder, preset, data, known)
+    for p, reason in found.items(): print(f'{p}: ' + (f'refused: {reason}' if reason else 'accepted'))
+    if any(found.values()): raise typer.Exit(1)
 
 # %% ../nbs/library/48_guarantees.ipynb #ea9aa05f
 def figures(runs: argument(Path, 'Folder with the records of one dataset, such as runs/fractals.'),
