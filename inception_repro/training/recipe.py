@@ -193,7 +193,7 @@ EPOCHS = dict( # where Figures 21–24 end
 def paper_epochs(model, # Name of `list_models`, or a network's value
                 ) -> int: # Epochs, for a variant those of its network
     "The number of epochs that the paper's figures show"
-    return EPOCHS.get(getattr(model, 'name', model).split('.')[0], 160)
+    return EPOCHS.get(str(getattr(model, 'name', model)).split('.')[0], 160)
 
 # %% ../../nbs/library/71_recipe.ipynb #1f59dad2
 _SMALL = dict(aux=0., width=.25, stored=64, px=75, bs=32, precision='float32')
