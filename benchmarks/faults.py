@@ -35,8 +35,8 @@ RECIPE = preset('demo', 'inception_v4', per_class=64, epochs=2)
 STEPS = evaluation_steps(RECIPE, 20)
 ENV = dict(commit=None, device='cpu', python='3', torch='2', fastai='2', inception_repro='0')
 JUNK = ['', '-1', '0', '1e308', 'nan', '9' * 400, '1_0', 'x=y', '--', '[]', '{}', '(' * 3000, '\x07', 'ü', '../..',
-        '/dev/null', '/proc/x', '/proc/self/mem', 'inception_v4', 'None', 'True', '--debug=1', 'width=', '=', '10**9', '0x10',
-        '1,2', "'"]
+        '/dev/null', '/proc/x', '/proc/self/mem', 'inception_v4', 'None', 'True', '--debug=1', 'width=', '=', '10**9',
+        '0x10', '1,2', "'"]
 
 
 def commands(draw, n, tmp):
