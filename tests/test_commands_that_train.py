@@ -129,6 +129,7 @@ def test_figures_of_a_mixed_folder(tmp_path):
     file, = (tmp_path / 'mixed').glob('inception_v4-0.json')
     meta = json.loads(file.read_text())
     meta['recipe']['lr'] = .1
+    del meta['seal']
     file.write_text(json.dumps(meta))
     code, _, err = shell('figures', tmp_path / 'mixed', '--out', tmp_path / 'o')
     assert code == 1 and 'lr is 0.045 in' in err and err.endswith('; keep one recipe to a folder\n')

@@ -148,16 +148,17 @@ _RULES = {
                 'a plain name; where its images are is an argument of `fit`')}
 
 # %% ../../nbs/library/71_recipe.ipynb #e588f478
-_MOST = dict(width=16, px=4096, stored=4096, bs=2**20, epochs=10**6, classes=10**6, evals=10**4) # ours; of others 2**32
+_MOST = dict(width=16, px=4096, stored=4096, bs=2**20, epochs=10**6, classes=10**6, evals=10**4) # (ours)
 
 def _check_sizes(r):
-    "Refuse absurd numbers before anything is computed from them"
+    "Refuse absurd numbers, and other whole numbers above 2**32, before anything is computed from them"
     for f in fields(r):
-        v, most = getattr(r, f.name), _MOST.get(f.name, 2**32)
+        v, most = getattr(r, f.name), _MOST.get(f.name)
         for o in v if isinstance(v, tuple) else (v,):
-            if isinstance(o, Real) and abs(o) != inf and abs(o) > most:
+            if not isinstance(o, Real) or abs(o) == inf: continue # inf is refused by the rules
+            if abs(o) > (most or 2**32) and (most or isinstance(o, int)):
                 text = str(o) if isinstance(o, float) or abs(o) < 10**20 else 'a number of many digits'
-                raise ValueError(f'{f.name} is {text}; use at most {most:,}')
+                raise ValueError(f'{f.name} is {text}; use at most {most or 2**32:,}')
 
 def _check(r):
     _check_sizes(r)
