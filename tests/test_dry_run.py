@@ -34,7 +34,7 @@ BARE = replace(TINY, scale=0.) # stem and reductions alone
 def train(recipe, data, **kwargs):
     "A learner that has trained an epoch on a GPU that is not there; nothing has waited for it"
     with fake_gpu() as gpu:
-        learn = learner(recipe, data, 'cuda', **kwargs)
+        learn = learner(recipe, data, 'cuda', bare=True, **kwargs) # as `fit` does
         learn.dls.train.one_batch() # copies constants to the GPU, once
         try:
             with gpu.no_waiting(): learn.fit(1)

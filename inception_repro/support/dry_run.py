@@ -12,7 +12,7 @@ import torch
 from fastcore.basics import patch as method
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
-from torch.utils._pytree import tree_iter, tree_map
+from torch.utils._pytree import tree_map
 
 # %% auto #0
 __all__ = ['WaitsForGPU', 'FakeGPU', 'no_waiting', 'fake_backward', 'fake_gpu']
@@ -21,6 +21,8 @@ __all__ = ['WaitsForGPU', 'FakeGPU', 'no_waiting', 'fake_backward', 'fake_gpu']
 class WaitsForGPU(RuntimeError): "Code for a step makes the processor wait for the GPU"
 
 def _is_fake(o): return isinstance(o, FakeTensor)
+
+def _has_fake(os): return any(_is_fake(o) or isinstance(o, (list, tuple)) and _has_fake(o) for o in os)
 
 def _placeholder(shape, dtype):
     "A tensor on the CPU: rows that sum to one, or ones"
@@ -37,7 +39,7 @@ class FakeGPU(FakeTensorMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        to, fake = kwargs.get('device'), any(map(_is_fake, tree_iter((args, kwargs))))
+        to, fake = kwargs.get('device'), _has_fake((*args, *kwargs.values()))
         if not fake and (to is None or torch.device(to).type != 'cuda'): return func(*args, **kwargs) # on the CPU
         if torch.is_inference_mode_enabled() and _composite(func):
             with self: return func.decompose(*args, **kwargs)

@@ -168,7 +168,7 @@ _INSTEAD = dict(
     Recorder='the record has losses and errors', ProgressCallback='it has a bar of its own',
     CSVLogger='its record is a CSV file',
     TrackerCallback='it evaluates at times of its own; use on_row= or until=',
-    ParamScheduler='the recipe has the schedule',
+    ParamScheduler='the recipe has the schedule', MixedPrecision='the recipe has the precision',
     GradientAccumulation='the recipe has the batch size; use bs= and replicas=')
 
 def check_callbacks(cbs): # As `Learner` takes them
