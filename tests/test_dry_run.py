@@ -1,15 +1,18 @@
-"""Everything that would run on a GPU, with tensors that have no values; and two mistakes that must be found.
+"""Everything that would run on a GPU, with tensors that have no values; and mistakes that must be found.
 
 Not in a notebook: it goes through the whole package. nbs/library/55_dry_run.ipynb lists what a dry run cannot find.
 """
 import inspect
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
 
 from inception_repro._testing import noise_tiny_imagenet
 from inception_repro.architecture.build import build
+from inception_repro.architecture.graph import Seq
+from inception_repro.architecture.networks import network
 from inception_repro.benchmarking import bench
 from inception_repro.data import augment, batches
 from inception_repro.data.load import load
@@ -22,7 +25,7 @@ from inception_repro.support.dry_run import WaitsForGPU, fake_gpu
 from inception_repro.training import learner as learners
 from inception_repro.training.fit import find_device, fit
 from inception_repro.training.learner import learner
-from inception_repro.training.recipe import network_of, replace, run_name
+from inception_repro.training.recipe import network_of, run_name
 from inception_repro.training.records import read_run, run_path
 from training_fixtures import TINY, Raise
 
@@ -43,6 +46,12 @@ def train(recipe, data, **kwargs):
     return learn
 
 
+def short(name):
+    "The network with one block of each kind: the same operations, less often"
+    net, one = network(name), lambda n: replace(n, nodes=n.nodes[:1]) if isinstance(n, Seq) and n.repeats else n
+    return replace(net, trunk=replace(net.trunk, nodes=tuple(map(one, net.trunk.nodes))))
+
+
 def devices(*nets): return {str(t.device) for net in nets for t in (*net.parameters(), *net.buffers()) if t.ndim}
 
 
@@ -55,7 +64,7 @@ def test_a_step_never_waits(data, monkeypatch, changes):
     "Each of the four networks; each part of the learner in at least one of them"
     # in float16 one number is read in each step: whether a gradient has overflowed
     monkeypatch.setattr(torch.amp.GradScaler, '_maybe_opt_step', lambda self, opt, *args, **kwargs: opt.step())
-    learn = train(replace(TINY, bs=66, **changes), data)
+    learn = train(replace(TINY, bs=66, **changes | dict(model=short(changes['model']))), data)
     assert devices(learn.model, learn.average.net.module) == {'cuda:0'} == {str(learn.count.total.device)}
 
 
