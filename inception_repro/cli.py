@@ -34,7 +34,7 @@ class _Commands(TyperGroup):
         except Exception as e:
             name = getattr(e, 'option_name', None)
             if name in ('--resume', '--continue'): e.message += '. To resume a run, run the same command again.'
-            if way := _RENAMED.get((sys.argv[1:2] and sys.argv[1], name)): e.message += f'. Use {way}.'
+            if way := _RENAMED.get((*sys.argv[1:2], name)): e.message += f'. Use {way}.'
             raise
 
 _RENAMED = {('train', '--out'): '--runs, the folder of the records', ('draw', '--out'): '--to',

@@ -11,7 +11,7 @@ root = Path(__file__).parents[1]
 def test_committed_figures_are_their_definitions(n, tmp_path):
     from inception_repro.cli import draw_figure
     committed = root / f'figures/architecture/fig{n:02}.svg'
-    draw_figure(f'fig{n:02}', out=tmp_path / 'f.svg')
+    draw_figure(f'fig{n:02}', to=tmp_path / 'f.svg')
     import matplotlib
     pinned = re.search(r'^matplotlib==(.+)$', (root / 'constraints.txt').read_text(), flags=re.M)[1]
     if matplotlib.__version__ == pinned: assert (tmp_path / 'f.svg').read_bytes() == committed.read_bytes()
