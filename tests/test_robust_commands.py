@@ -137,6 +137,7 @@ def test_forked_process_does_not_keep_the_lock(tmp_path):
 
 CHILD = """
 import sys
+from inception_repro.cli_run import run_command
 from inception_repro.training.fit import fit
 from inception_repro.training.learner import TrainingCallback
 from training_fixtures import ENV, TINY
