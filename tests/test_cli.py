@@ -31,7 +31,8 @@ def test_draw(tmp_path):
 
 
 @pytest.mark.parametrize('args, code, words', [
-    (['--help'], 0, ''), (['paint'], 2, 'No such command'), (['train'], 1, 'no network is named; see `inception-repro models`'),
+    (['--help'], 0, ''), (['paint'], 2, 'No such command'),
+    (['train'], 1, 'no network is named; see `inception-repro models`'),
     (['train', 'inception_v9'], 1, "unknown model 'inception_v9'; did you mean"),
     (['train', 'inception_v4', '--preset', 'demos'], 1, "unknown preset 'demos'"),
     (['train', 'inception_v4', '--lr', '-1'], 1, 'lr is -1'),

@@ -96,7 +96,7 @@ def test_two_steps_of_the_gpu_runs(tiny_imagenet, tmp_path):
     names = {f'fig{n}.{e}' for n in range(21, 27) for e in ('svg', 'png')}
     assert {p.name for p in (tmp_path / 'o').iterdir()} == {'summary.md', *names}
     assert ('tiny-imagenet-200' in (tmp_path / 'o/fig26.svg').read_text()
-            and 'b10-20-10' in (tmp_path / 'o/summary.md').read_text())
+            and 'Inception-ResNet-v2 (10/20/10)' in (tmp_path / 'o/summary.md').read_text())
 
 
 def test_rates_on_any_images(tiny_imagenet, tmp_path):
