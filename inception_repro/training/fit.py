@@ -111,7 +111,7 @@ def _explained(path, hint):
     except KeyboardInterrupt: raise KeyboardInterrupt(f'{path}: stopped; ' + hint()) from None
     except OSError as e:
         if e.errno not in (ENOSPC, EDQUOT): raise
-        full = f'the disk is full ({e.strerror}); make room, then '
+        full = ('the disk is full' if e.errno == ENOSPC else 'the disk quota is used up') + '; make room, then '
         raise OSError(e.errno, full + hint(), e.filename or str(path)) from e
 
 def run_loop(learn, # Made by `learner`
