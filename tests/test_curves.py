@@ -149,12 +149,12 @@ def test_captions():
     fig = plot_errors(four(2), 21)
     for words in ['Synthetic records: no network was trained', 'Data: synthetic', "not the paper's ImageNet",
                   '20 classes', '75×75 pixels', 'width 0.25', 'batch 32', '10 epochs',
-                  'rmsprop_tf at learning rate 0.045',
+                  'RMSProp at learning rate 0.045',
                   'seeds 0, 1', 'cpu x86_64 (2 threads)']:
         assert words in text(fig)
     real = plot_errors([replace(r, meta={**r.meta, 'dataset': 'folder'}) for r in four(2)], 21)
-    assert 'Figure 21. Top-1 error evolution' in text(real) and 'Data: folder' in text(real)
-    assert 'rmsprop_tf at learning rate 0.045, decayed 4 times as fast' in caption(four(compress=4.))
+    assert 'After Figure 21. Top-1 error evolution' in text(real) and 'Data: folder' in text(real)
+    assert 'RMSProp at learning rate 0.045, decayed 4 times as fast' in caption(four(compress=4.))
     assert 'rate' not in caption(four(lr=None)) and 'width 1,' in caption(four(width=1.))
     uneven = [*four(), run(PURE, lambda t: 50, seed=7)]
     assert 'Inception-v3 seeds 0, 7; Inception-ResNet-v1 seed 0' in text(plot_errors(uneven, 21))

@@ -70,6 +70,8 @@ def _data_text(runs):
     return [f"Data: {runs[0].meta['dataset']}" + ", not the paper's ImageNet" * (not is_imagenet(runs)),
             f'{classes} classes, ' * bool(classes) + (f'{px}×{px} pixels' if px else 'image size not recorded')]
 
+_OPTIMIZERS = dict(rmsprop_tf='RMSProp', adamw='AdamW')
+
 def _recipe_text(runs, free):
     "Width, batch, epochs, and the learning rate unless it is free"
     def get(*names):
@@ -81,7 +83,8 @@ def _recipe_text(runs, free):
     decay = [] if pace in (None, 1) else [f"decayed {pace:g} times as fast as the paper's"]
     if recipe_value(runs, 'lr') is None: return [size]
     if 'lr' in free: return [size, *(f'learning rates {o}' for o in decay)]
-    return [size, ', '.join([f"{get('optimizer')} at learning rate {get('lr')}", *decay])]
+    name = _OPTIMIZERS.get(get('optimizer'), get('optimizer'))
+    return [size, ', '.join([f"{name} at learning rate {get('lr')}", *decay])]
 
 def caption(runs, # `Run`s that may be compared, or the folder of their records
             free=(), # Fields of the recipe that may differ and are left out of the text, such as 'lr'
@@ -91,8 +94,7 @@ def caption(runs, # `Run`s that may be compared, or the folder of their records
     runs = comparable_runs(runs, free)
     several = bands and len(runs) > len({r.meta['model'] for r in runs})
     seeds = seeds_text(runs) + ' (line: median, band: range)' * several
-    return '; '.join([*_data_text(runs), *_recipe_text(runs, free), 'averaged weights', seeds,
-                      ', '.join(recorded_devices(runs))]) + '.'
+    return '; '.join([*_data_text(runs), *_recipe_text(runs, free), 'running average of the parameters', seeds]) + '.'
 
 # %% ../../nbs/library/28_curves.ipynb #b36e5eb2
 _METRICS = 'top1', 'top5', 'raw_top1', 'raw_top5'
@@ -100,7 +102,7 @@ _METRICS = 'top1', 'top5', 'raw_top1', 'raw_top5'
 def _lookup(figure): # Number of the figure, or a `Plot`
     "The figure's number in words, and its `Plot`"
     if isinstance(figure, Plot): number, plot = '', figure
-    elif figure in figures: number, plot = f'Figure {figure}. ', figures[figure]
+    elif figure in figures: number, plot = f'After Figure {figure}. ', figures[figure]
     else: raise ValueError(f"no figure {figure!r} of curves; one of {', '.join(map(str, figures))}, or a Plot")
     if plot.metric not in _METRICS: raise ValueError(f"unknown metric {plot.metric!r}; one of {', '.join(_METRICS)}")
     return number, plot

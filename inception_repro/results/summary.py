@@ -17,7 +17,7 @@ from .curves import caption
 from .plotting import (
     class_count, comparable_runs, large, median_range, metric_label, missing_networks, network_label, recipe_value,
     recorded_devices, runs_by_network, small)
-from .speedup import ratio_text, speedup
+from .speedup import speedup, speedup_table
 from ..support.files import atomic_write
 from ..support.tables import markdown_table
 from ..training.recipe import PRINTED
@@ -56,12 +56,6 @@ _HEADS = dict(
     **{f'top{k}_{o}': f'top-{k} {o} %' for k in (1, 5) for o in ('final', 'best')},
     epochs='epochs', seeds='seeds', seconds_per_epoch='s/epoch', device='device')
 
-def _speed_row(s): # A `Speedup`
-    return {'pure': network_label(s.pure), 'residual': network_label(s.residual), 'error': metric_label(s.metric),
-            'in': dict(epoch='epochs').get(s.by, s.by), 'times': ratio_text(*s.ratio), 'pairs of seeds': s.pairs,
-            'lowest and highest pair': '–' if s.pairs == 1 else ratio_text(*s.span),
-            'errors compared': '{:.1f}–{:.1f} %'.format(*s.errors) if s.errors else 'none'}
-
 @dataclass(frozen=True)
 class Summary:
     "The numbers of one dataset's runs; a notebook shows it as tables"
@@ -72,10 +66,10 @@ class Summary:
 
     def _repr_markdown_(self):
         parts = [markdown_table(self.rows, _HEADS)]
-        if faster := [_speed_row(s) for s in self.speedups]:
+        if self.speedups:
             seconds = ' (or seconds)' * any(s.by == 'seconds' for s in self.speedups)
             parts += [f'How many times the epochs{seconds} of the residual network the pure network needs to reach the '
-                      'same error; the median over pairs of seeds:', markdown_table(faster, {k: k for k in faster[0]})]
+                      'same error; the median over pairs of seeds:', speedup_table(self.speedups)]
         return '\n\n'.join([*parts, *[self.note] * bool(self.note), self.caption]) + '\n'
 
 # %% ../../nbs/library/29_summary.ipynb #c5cff3a4
