@@ -150,7 +150,7 @@ def test_captions():
     for words in ['Synthetic records: no network was trained', 'Data: synthetic', "not the paper's ImageNet",
                   '20 classes', '75×75 pixels', 'width 0.25', 'batch 32', '10 epochs',
                   'RMSProp at learning rate 0.045',
-                  'seeds 0, 1', 'cpu x86_64 (2 threads)']:
+                  'seeds 0, 1']:
         assert words in text(fig)
     real = plot_errors([replace(r, meta={**r.meta, 'dataset': 'folder'}) for r in four(2)], 21)
     assert 'After Figure 21. Top-1 error evolution' in text(real) and 'Data: folder' in text(real)

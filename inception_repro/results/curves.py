@@ -22,7 +22,7 @@ from ..evaluation.tables import table_2
 from .plotting import (
     canvas, chance_error, class_count, comparable_runs, draw_chance, draw_legend, label_level, large, line_style,
     listed_runs, marker_style, median_range, metric_label, missing_networks, network_label, recipe_value,
-    recorded_devices, runs_by_network, seed_band, seeds_text, small, style_axes, varied_fields)
+    runs_by_network, seed_band, seeds_text, small, style_axes, varied_fields)
 from ..support.files import check_kind
 from ..support.suggest import unknown
 from ..support.tables import markdown_table, table_cell
@@ -89,12 +89,12 @@ def _recipe_text(runs, free):
 def caption(runs, # `Run`s that may be compared, or the folder of their records
             free=(), # Fields of the recipe that may differ and are left out of the text, such as 'lr'
             bands=True, # Explain lines and bands, if there are several seeds
-           ) -> str: # Dataset, image size, width, batch, epochs, weights, seeds, device
+           ) -> str: # Dataset, image size, width, batch, epochs, weights, seeds
     "What was run, in words"
     runs = comparable_runs(runs, free)
     several = bands and len(runs) > len({r.meta['model'] for r in runs})
     seeds = seeds_text(runs) + ' (line: median, band: range)' * several
-    return '; '.join([*_data_text(runs), *_recipe_text(runs, free), 'running average of the parameters', seeds]) + '.'
+    return '; '.join([*_data_text(runs), *_recipe_text(runs, free), 'averaged weights', seeds]) + '.'
 
 # %% ../../nbs/library/28_curves.ipynb #b36e5eb2
 _METRICS = 'top1', 'top5', 'raw_top1', 'raw_top5'
@@ -221,8 +221,7 @@ def _runs_caption(runs, metric):
     parts = [] if {'dataset', 'px', 'classes'} & set(varied) else _data_text(runs)
     parts += [f'{k} {recipe_value(runs, k)}' for k in ('width', 'bs', 'optimizer', 'lr') if k not in varied]
     weights = 'weights without averaging' if metric.startswith('raw_') else 'averaged weights'
-    return '; '.join([*parts, weights, f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
-                      ', '.join(recorded_devices(runs))]) + '.'
+    return '; '.join([*parts, weights, f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"]) + '.'
 
 def _draw_lines(ax, lines, metric, by):
     "A line for each entry, with a band over several seeds"

@@ -92,9 +92,9 @@ def _told(study, models, bands=True):
     text = caption(runs, bands=bands)
     seeds = {(m, a): frozenset(study.of(m, a)) for m in models for a in study.arms(m)}
     if len(set(seeds.values())) > 1: # `caption` would list the seeds of each run
-        head, rest = text.split('averaged weights; ')
+        head = text.partition('averaged weights; ')[0]
         every = ', '.join(map(str, sorted(set().union(*seeds.values()))))
-        text = f"{head}averaged weights; seeds {every}, fewer for some arms{_BANDS * bands}; {rest.rsplit('; ', 1)[1]}"
+        text = f'{head}averaged weights; seeds {every}, fewer for some arms{_BANDS * bands}.'
     return 'Synthetic records: no network was trained. ' * (runs[0].meta['dataset'] == 'synthetic') + text
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #94b6f834
