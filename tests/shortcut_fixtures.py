@@ -34,7 +34,7 @@ def write(root, model, arm, seed=0, error=None, noise=0., base=BASE, blocks=True
     rng, error = np.random.default_rng([seed, *name.encode()]), error or line(DROPS[model][arm])
     for i, e in enumerate(EPOCHS, 1):
         top1 = float(np.clip(error(e) + noise * rng.normal(), 0, 100))
-        row = dict(epoch=e, step=round(625 * e), images=round(20000 * e), top1=top1, top5=.8 * top1,
+        row = dict(epoch=e, step=round(625 * e), images=round(625 * e) * base.bs, top1=top1, top5=.8 * top1,
                    raw_top1=top1, raw_top5=.8 * top1, seconds=100. * i)
         rec.append(**{k: row.get(k, 1.) for k in COLUMNS})
     if finished: rec.finish()

@@ -11,7 +11,8 @@ from scipy.stats import t as student
 
 from inception_repro.architecture.cost import macs, params
 from inception_repro.architecture.networks import configure
-from inception_repro.training.recipe import replace, run_name
+from inception_repro.results.plotting import network_label
+from inception_repro.training.recipe import evaluation_steps, replace, run_name
 from inception_repro.training.records import COLUMNS, Record
 from inception_repro.results.shortcut import ARMS, missing, read_shortcut, shortcut_table, t_interval
 from inception_repro.results.shortcut_effects import (
@@ -66,7 +67,9 @@ def test_what_is_no_arm_is_left_out(tmp_path):
     write(tmp_path, V4, 'as printed')
     recipe = replace(BASE, model=V4, shortcut=.3, dataset='synthetic')
     rec = Record.create(tmp_path, run_name(recipe), 0, 'synthetic', '0', asdict(recipe), ENV)
-    rec.append(**{k: kind(1) for k, kind in COLUMNS.items()})
+    for step in evaluation_steps(recipe, 10):
+        row = dict(epoch=step / 10, step=step, images=step * recipe.bs)
+        rec.append(**{k: row.get(k, kind(1)) for k, kind in COLUMNS.items()})
     rec.finish()
     with pytest.warns(UserWarning, match=r'inception_v4\+shortcut0.3 is no arm of the experiment'):
         assert len(read_shortcut(tmp_path / 'synthetic').runs) == 1
@@ -85,7 +88,7 @@ def test_every_arm_in_the_table(tmp_path):
     study = read_shortcut(whole(tmp_path, 3, noise=0, models=ARMS))
     table = shortcut_table(study)
     rows = cells(table)[2:]
-    assert [(r[0], r[1]) for r in rows] == [(m.replace('_', '-'), a) for m in ARMS for a in ARMS[m]]
+    assert [(r[0], r[1]) for r in rows] == [(network_label(m), a) for m in ARMS for a in ARMS[m]]
     by = {(r[0], r[1]): r[2:] for r in rows}
     plain, short = by['Inception-v4', 'as printed'], by['Inception-v4', 'shortcut, scale 1']
     net = configure(V4, num_classes=40, width=.25)
