@@ -5,6 +5,7 @@
 # %% ../../nbs/library/27_plotting.ipynb #9f17c485
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -101,9 +102,9 @@ def network_label(model): # A recorded name, such as 'inception_v4+shortcut0.2'
     "The name of a network as the paper writes it, and what was changed in it"
     name, *changes = model.split('+')
     for own, printed in _NAMES.items(): name = name.replace(own, printed)
-    name, _, variant = name.partition('.')
+    name = re.sub(r'\.b(\d+)_(\d+)_(\d+)$', r' (\1/\2/\3)', name).replace('.released', ' (released)')
     words = [next(w + c.removeprefix(k) for k, w in _CHANGES.items() if c.startswith(k)) for c in changes]
-    return ''.join([name, f" ({variant.removeprefix('b').replace('_', '/')})" * bool(variant), *words])
+    return ''.join([name, *words])
 
 def metric_label(metric):
     "'top-1' or 'top-5', as on the axes of the paper"
