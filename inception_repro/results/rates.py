@@ -24,8 +24,8 @@ from ..training.recipe import preset
 from ..training.records import read_runs
 
 # %% auto #0
-__all__ = ['RATES', 'DECAY', 'shorter', 'study', 'run_study', 'read_study', 'final_errors', 'best_rate', 'rates_table',
-           'study_caption', 'rates_caption', 'plot_rates', 'best_caption', 'plot_best', 'write_rates']
+__all__ = ['RATES', 'DECAY', 'PAPER', 'shorter', 'study', 'run_study', 'read_study', 'final_errors', 'best_rate', 'rates_table',
+           'best_table', 'study_caption', 'rates_caption', 'plot_rates', 'best_caption', 'plot_best', 'write_rates']
 
 # %% ../../nbs/library/52_rates.ipynb #013acf99
 RATES = dict(rmsprop_tf=(.015, .045, .135, .405), # §4's rate, and a third, three and nine times of it (ours)
@@ -130,26 +130,50 @@ def _row(found, name, rates, metric, own):
     return row | dict(seeds=_seeds_cell(found, rates))
 
 # %% ../../nbs/library/52_rates.ipynb #05510613
+_NAMES = dict(rmsprop_tf='RMSProp', adamw='AdamW')
+
+def _after(found):
+    "Length of the runs"
+    epochs = sorted({r.meta['recipe']['epochs'] for rs in found.values() for r in rs})
+    return f"{' or '.join(map(str, epochs))} epoch{'s' * (epochs != [1])}"
+
 def rates_table(runs, # Folder of the records of a study
                 metric='top1', # Or 'top5'
                ) -> str: # Markdown
     "Errors at the end at each rate, and how many times the epochs of the residual network the pure one needs"
     found = read_study(runs)
-    rows = [_row(found, f'{o} {lr:g}', dict.fromkeys(FOUR, (o, lr)), metric, False) for o, lr in found]
+    rows = [_row(found, f'{_NAMES[o]} {lr:g}', dict.fromkeys(FOUR, (o, lr)), metric, False) for o, lr in found]
     for o in dict.fromkeys(o for o, _ in found):
         rates = {m: (o, best_rate(found, m, o, metric)) for m in FOUR}
-        rows.append(_row(found, f'{o}, own best rates', rates, metric, True))
-    heads = {k: 'times the epochs' if k.startswith('times') else k for k in rows[0]}
-    epochs = sorted({r.meta['recipe']['epochs'] for rs in found.values() for r in rs})
-    after = f"{' or '.join(map(str, epochs))} epoch{'s' * (epochs != [1])}"
-    text = (f'Error ({metric_label(metric)}) after {after}, %: median over seeds, and range. '
-            'Times the epochs: how many times the epochs of the residual network the pure one needs for the same '
-            'error, median over pairs of seeds, and range. '
-            'A best rate has the lowest median of those tried, on these same images.')
+        rows.append(_row(found, f'{_NAMES[o]}, own best rates', rates, metric, True))
+    heads = {k: 'speed-up' if k.startswith('times') else k for k in rows[0]}
+    text = (f'{metric_label(metric).capitalize()} error after {_after(found)}, %: median over seeds, and range. '
+            'Speed-up: how many times as many epochs the pure network needs as the residual one to reach the same '
+            'error (median over pairs of seeds, and range). "At least" means that the pure network never reached the '
+            'first error of the residual one. A best rate has the lowest median error among those tried, measured on '
+            'the validation images.')
     return f'{markdown_table(rows, heads)}\n\n{text}'
 
+# %% ../../nbs/library/52_rates.ipynb #05b0e571
+def best_table(runs, # Folder of the records of a study
+               metric='top1', # Or 'top5'
+              ) -> str: # Markdown: one table of errors, one of speed-ups
+    "Each network at its own best rate with each optimizer, and the speed-up of each pair at these rates"
+    found = read_study(runs)
+    optimizers = list(dict.fromkeys(o for o, _ in found))
+    rates = {o: {m: (o, best_rate(found, m, o, metric)) for m in FOUR} for o in optimizers}
+    def error(m, o):
+        return table_cell(median_range(final_errors(found, m, rates[o][m], metric))) + _best_text(found, m, o, metric)
+    ends = [{'network': network_label(m)} | {o: error(m, o) for o in optimizers} for m in FOUR]
+    ratios = [{'pair': ' and '.join(map(network_label, pair))}
+              | {o: _speedup_text(found, *pair, rates[o], metric) for o in optimizers} for pair in (small, large)]
+    what = f'{metric_label(metric)} error after {_after(found)}, %'
+    heads = {'network': 'network'} | {o: f'{_NAMES[o]}: {what}' for o in optimizers}
+    return '\n\n'.join([markdown_table(ends, heads), markdown_table(
+        ratios, {'pair': 'pair'} | {o: f'{_NAMES[o]}: speed-up at these rates' for o in optimizers})])
+
 # %% ../../nbs/library/52_rates.ipynb #6305d631
-_NAMES = dict(rmsprop_tf="TensorFlow's RMSProp", adamw='AdamW')
+PAPER = dict(rmsprop_tf=.045) # Optimizer → learning rate of §4
 
 def study_caption(found, # (optimizer, rate) → `Run`s
                   bands=True, # Explain lines and bands
@@ -177,8 +201,7 @@ def _panels(found, draw, text, labels, chance, to):
             ax.set(ylim=(0, 100), yticks=range(0, 101, 20))
             draw_chance(ax, chance)
             style_axes(ax, *labels)
-            title = f"{' and '.join(map(network_label, pair))}\n{_NAMES[o]}"
-            ax.set_title(title, size=9.5, color=INK, loc='left', pad=34)
+            ax.set_title(_NAMES[o], size=9.5, color=INK, loc='left', pad=34)
             ax.legend(loc='lower left', bbox_to_anchor=(0, 1), frameon=False, fontsize=8.5, labelcolor=INK,
                       handlelength=3, borderaxespad=.3, borderpad=0, labelspacing=.3)
     if to: write_picture(fig, Path(to))
@@ -190,8 +213,16 @@ def _chance(found, metric): return chance_error(next(iter(found.values())), metr
 def rates_caption(runs, # Folder of the records of a study
                  ) -> str:
     "The text under `plot_rates`"
-    return ('Error at the end against learning rate: every run a dot (filled: residual network), the median a line. '
+    return ('Error at the end against learning rate: every run a mark (filled: residual network), the median a line. '
+            'Dashed grey line: the rate of the paper. '
             + study_caption(read_study(runs), bands=False))
+
+def _ends_alt(found, metric):
+    "Median errors at the end, in words"
+    def of(o, m): return ', '.join(f'{np.median(final_errors(found, m, (o, lr), metric)):.3g} % at {lr:g}'
+                                   for name, lr in found if name == o)
+    panels = [f"{_NAMES[o]}, {network_label(m)}: {of(o, m)}" for o in dict.fromkeys(o for o, _ in found) for m in FOUR]
+    return f"Median {metric_label(metric)} error at the end by learning rate. {'; '.join(panels)}"
 
 def plot_rates(runs, # Folder of the records of a study
                metric='top1', # Or 'top5'
@@ -208,8 +239,11 @@ def plot_rates(runs, # Folder of the records of a study
         ax.set_xscale('log')
         ax.set_xticks(list(ends), [f'{lr:g}' for lr in ends])
         ax.minorticks_off()
-    labels = 'Learning rate', f'Error ({metric_label(metric)}) at the end, %'
-    return _panels(found, draw, rates_caption(runs), labels, _chance(found, metric), to)
+        if optimizer in PAPER: ax.axvline(PAPER[optimizer], color=GREY, lw=.8, ls='--', zorder=1)
+    labels = 'Learning rate (logarithmic)', f'{metric_label(metric).capitalize()} error at the end, %'
+    fig = _panels(found, draw, rates_caption(runs), labels, _chance(found, metric), to)
+    fig.alt = _ends_alt(found, metric)
+    return fig
 
 # %% ../../nbs/library/52_rates.ipynb #b78b4586
 def _best_runs(found, metric):
@@ -230,15 +264,18 @@ def plot_best(runs, # Folder of the records of a study
               to=None, # File to write as well: .svg, .png or .pdf
              ): # A matplotlib figure that a notebook shows
     "Error against epoch, each network with each optimizer at its own best rate: median over seeds, and range"
-    found = read_study(runs)
+    found, said = read_study(runs), []
     def draw(ax, optimizer, m):
         lr = best_rate(found, m, optimizer, metric)
         x, low, mid, high = seed_band([r for r in found[optimizer, lr] if r.meta['model'] == m], metric)
         ax.fill_between(x, low, high, color=line_style(m)['color'], alpha=.16, lw=0)
         ax.plot(x, mid, label=f'{network_label(m)} at {lr:g}', **line_style(m))
         ax.set_xlim(0, x[-1])
-    labels = 'Epoch', f'Error ({metric_label(metric)}) %'
-    return _panels(found, draw, best_caption(runs, metric), labels, _chance(found, metric), to)
+        said.append(f'{_NAMES[optimizer]}, {network_label(m)} from {mid[0]:.3g} to {mid[-1]:.3g} %')
+    labels = 'Epoch', f'{metric_label(metric).capitalize()} error, %'
+    fig = _panels(found, draw, best_caption(runs, metric), labels, _chance(found, metric), to)
+    fig.alt = f"{metric_label(metric).capitalize()} error against epoch at each network's best rate: {'; '.join(said)}"
+    return fig
 
 # %% ../../nbs/library/52_rates.ipynb #9a71cc3e
 def write_rates(runs, # Folder of the records of a study
