@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inception_repro._testing import four_runs as four, synthetic_record, synthetic_run as run
-from inception_repro.results.plotting import large, small
+from inception_repro.results.plotting import large, network_label, small
 from inception_repro.results.speedup import compare_curves, ratio_text, speedup, time_ratio, time_to_reach
 from inception_repro.results.summary import summary
 
@@ -166,7 +166,7 @@ def test_a_network_that_hardly_learns(tmp_path):
 
 def test_summary():
     s = summary(four(3))
-    assert [r['network'] for r in s.rows] == [m.replace('_', '-') for m in small + large]
+    assert [r['network'] for r in s.rows] == [network_label(m) for m in small + large]
     row = s.rows[0]
     errors = [r['top1'] for r in four(3) if r.meta['model'] == PURE]
     ends = [e[-1] for e in errors]
