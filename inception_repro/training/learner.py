@@ -225,6 +225,7 @@ def learner(recipe, # `Recipe`
     dls = data.dataloaders(r.bs, r.px, r.seed, device, r.hue, workers)
     cbs = [Count(len(dls.train), device, bare), Schedule(r), Cast(r, device), Average(RunningAverage(model, r.ema))]
     if bare: cbs.insert(0, TrainEvalCallback)
+    else: import fastai.callback.hook, fastai.callback.progress # give a `Learner` its `summary` and progress bar
     if r.clip is not None and r.optimizer != 'rmsprop_tf': cbs.append(Clip(r.clip)) # which clips by itself
     if precision_on(r, device) == 'fp16': cbs.append(LossScale(device))
     if r.replicas > 1: cbs.append(Replicas(r.replicas))
