@@ -48,8 +48,8 @@ HEADLINES = ( # Statement in our words, its short name, start of the sentence, n
      'The authors argue', '3_results/02_curves'),
     ('Residual networks end with a slightly lower error', 'a slightly lower final error of residual networks',
      'There is also some evidence', '3_results/02_curves'),
-    ('The final error depends mainly on the size of the network', 'size as the main cause of the final error',
-     'Although the residual version', '3_results/09_full_width'),
+    ('Larger networks end with a lower error', 'a lower final error of larger networks', 'Showing the improvement',
+     '3_results/09_full_width'),
     ('Inception-ResNet-v2 costs as much as Inception-v4', 'equal cost of the two large networks',
      '"Inception-ResNet-v2" matches', '1_figures/06_cost'),
     ('A training step of Inception-v4 is slower, and it has more layers', 'slower steps of Inception-v4',
@@ -85,13 +85,15 @@ def summary(self: Page) -> str: # Markdown
     def named(*verdicts):
         by = {v: [name for _, name, *_, j in self._headlines() if j.verdict == v] for v in verdicts}
         said = '; '.join(f"**{v}**: {', '.join(names)}" for v, names in by.items() if names)
-        return f'- Of the statements by which the paper is best known, {said}.' if said else ''
+        return said and f'{said}.'
     n = ', '.join(f'{n} *{v}*' for v, n in self.counts().items())
-    said = [f'- The {len(self.rows)} sentences have these verdicts: {n}.', named(CONFIRMED, PARTLY),
-            named(CONTRADICTED, NOT_OBSERVED, UNTESTED)]
+    said = [f'- The {len(self.rows)} sentences have these verdicts: {n}.',
+            *(f'- {start}: {text}' for start, text in (
+                ('Of the statements by which the paper is best known, these are supported', named(CONFIRMED, PARTLY)),
+                ('The others are not', named(CONTRADICTED, NOT_OBSERVED, UNTESTED))) if text)]
     rows = [(s, *self.counts(s).values(), sum(self.counts(s).values())) for s in SUBJECTS]
     rows.append(('**all**', *self.counts().values(), len(self.rows)))
-    return '\n'.join(filter(None, said)) + '\n\n' + _table(('subject', *VERDICTS, 'all'), rows)
+    return '\n'.join(said) + '\n\n' + _table(('subject', *VERDICTS, 'all'), rows)
 
 # %% ../../nbs/library/68_claims_page.ipynb #68a0c0db
 @patch
