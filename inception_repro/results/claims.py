@@ -84,12 +84,13 @@ def summary(self: Page) -> str: # Markdown
     "Three sentences, and the number of sentences of each subject by verdict"
     def named(*verdicts):
         by = {v: [name for _, name, *_, j in self._headlines() if j.verdict == v] for v in verdicts}
-        said = '; '.join(f"**{v}**: {', '.join(names)}" for v, names in by.items() if names)
+        said = '; '.join(f"{', '.join(names)} (**{v}**)" for v, names in by.items() if names)
         return said and f'{said}.'
     n = ', '.join(f'{n} *{v}*' for v, n in self.counts().items())
     said = [f'- The {len(self.rows)} sentences have these verdicts: {n}.',
             *(f'- {start}: {text}' for start, text in (
-                ('Of the statements by which the paper is best known, these are supported', named(CONFIRMED, PARTLY)),
+                ('Of the statements by which the paper is best known, these are supported at least in part',
+                 named(CONFIRMED, PARTLY)),
                 ('The others are not', named(CONTRADICTED, NOT_OBSERVED, UNTESTED))) if text)]
     rows = [(s, *self.counts(s).values(), sum(self.counts(s).values())) for s in SUBJECTS]
     rows.append(('**all**', *self.counts().values(), len(self.rows)))

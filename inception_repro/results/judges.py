@@ -111,7 +111,8 @@ def controls(runs, pure, residual, metric, need) -> Controls:
         s = speedup(runs, without, one, metric)
         verdicts.append(_enough(_speed(s, need), runs, (without, one), metric))
         said.append(f'only the addition differs: {_needs(s)}')
-        change = 'shortcuts added' if without == pure else 'additions removed'
+        scale = one.removeprefix(f'{pure}+shortcut')
+        change = f'shortcuts × {scale} added' if without == pure else 'additions removed'
         brief.append(f'{change}: {ratio_text(*s.ratio)}×')
     if (c := no_blocks(residual)) in names:
         s = speedup(runs, residual, c, metric)
