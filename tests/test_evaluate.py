@@ -96,7 +96,7 @@ def test_command_on_a_folder_of_weights(trained, shell):
                            'evaluation.json',
                            '--device', 'cpu')
     assert code == 0, err
-    assert 'inception_resnet_v2-0, 1 crop: 12 of 12 images' in out and '| Inception-ResNet-v2 ' in out
+    assert 'inception_resnet_v2-0, 1 crop: 12 of 12 images' in err and '| Inception-ResNet-v2 ' in out
     assert 'Table 5' in out and '| ensemble of 2' in out and 'Table 4' not in out and 'not of all of ImageNet' in out
     record = json.loads((trained / 'evaluation.json').read_text())
     assert [(r['name'], r['crops']) for r in record['results']] == [

@@ -61,7 +61,8 @@ def test_sizes_and_selections_have_caches_of_their_own(root):
 
 def test_progress_is_shown_to_a_terminal(root, capsys, monkeypatch):
     quiet(root, progress=True)
-    assert capsys.readouterr().out == ''  # a log
-    monkeypatch.setattr('sys.stdout.isatty', lambda: True)
+    assert capsys.readouterr() == ('', '')  # a log
+    monkeypatch.setattr('sys.stderr.isatty', lambda: True)
     quiet(root, size=9, progress=True)
-    assert '100' in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert '100' in err and not out  # a command's result is on standard output

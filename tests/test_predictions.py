@@ -60,9 +60,9 @@ def test_half_precision_changes_no_error(tmp_path):
 
 @pytest.mark.parametrize('terminal', [True, False])
 def test_progress_of_what_is_left(terminal, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, 'isatty', lambda: terminal)
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: terminal)
     images, folder = valid_images('fractals', 7, 2, 16), tmp_path / 'p'
-    run = lambda: (predict(Reads(), images, folder, 1, 16, bs=4, name='reads'), capsys.readouterr().out)[1]
+    run = lambda: (predict(Reads(), images, folder, 1, 16, bs=4, name='reads'), capsys.readouterr().err)[1]
     bar = '14/14, ' if terminal else '14 of 14 images'
     for left in 14, 6, 0:  # of 14, the first time, after a kill, and when all is done
         if left < 14: os.truncate(folder / 'probabilities.f16', (14 - left) * 2 * 7)
