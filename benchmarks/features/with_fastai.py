@@ -3,6 +3,7 @@ from . import TINY, check, feature
 
 
 def learn(tmp=None, **kwargs):
+    import fastai.vision.all  # noqa: F401, as in fastai's own notebooks: it adds methods such as summary
     from fastai.callback.progress import ProgressCallback
     from fastai.metrics import accuracy
     from inception_repro import preset
