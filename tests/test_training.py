@@ -118,7 +118,7 @@ def test_auxiliary_head(data):
 
 def test_lines_for_a_log(tmp_path, quiet, capsys):
     fit(TINY, tmp_path, **{**quiet, 'progress': True})
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     name = 'inception_resnet_v1 seed 0'
     assert [o.split(', top-1')[0] for o in lines] == [f'{name}, epoch {e} of 2' for e in (1, 1, 2, 2)]
 
