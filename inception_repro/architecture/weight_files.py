@@ -30,8 +30,9 @@ def _read(path):
     torch_file = head.startswith((b'PK', b'\x80'))
     if head[8:] == b'{' or path.suffix.lower() == '.safetensors' and not torch_file: return _read_safetensors(path)
     try:
-        with torch.serialization.safe_globals([Namespace]): # the arguments of a training script: plain values
-            return torch.load(path, map_location='cpu', weights_only=True)
+        # an open file, because torch.load judges a path by its ending; Namespace: a training script's arguments
+        with path.open('rb') as f, torch.serialization.safe_globals([Namespace]):
+            return torch.load(f, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as e:
         if 'GLOBAL' not in str(e).upper(): raise ValueError(f'{path} is no PyTorch file, or damaged') from None
         raise ValueError(f'{path} holds more than tensors and would run code; '

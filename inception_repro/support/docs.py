@@ -5,7 +5,7 @@
 # %% ../../nbs/library/58_other_tools.ipynb #2631e411
 from __future__ import annotations
 
-from inspect import cleandoc, isclass
+from inspect import cleandoc, isclass, isfunction
 
 # %% auto #0
 __all__ = ['parameter_lines', 'with_parameters']
@@ -24,6 +24,6 @@ def parameter_lines(f, # A function, or a dataclass
 def with_parameters(o): # Anything; only functions and classes of this package are changed
     "The same object; its docstring lists its parameters"
     own = (getattr(o, '__module__', None) or '').startswith('inception_repro')
-    if own and (isclass(o) or callable(o)) and isinstance(o.__doc__, str) and '\n\nParameters\n' not in o.__doc__:
+    if own and (isclass(o) or isfunction(o)) and isinstance(o.__doc__, str) and '\n\nParameters\n' not in o.__doc__:
         if lines := parameter_lines(o): o.__doc__ = '\n'.join([cleandoc(o.__doc__), '', 'Parameters', *lines])
     return o
