@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from command_fixtures import shell
+from command_fixtures import call, shell
 
 root = Path(__file__).parents[1]
 
@@ -50,7 +50,7 @@ def test_draw(tmp_path):
     (['figures', root / 'figures/runs'], 1, 'give one of its folders: fractals, tiny-imagenet-40'),
     (['plan', '--set', 'dataset=mnist'], 1, "how many images 'mnist' has is not known")])
 def test_mistakes_are_one_line(args, code, words, tmp_path):
-    found, out, err = shell(*args, cwd=tmp_path)
+    found, out, err = call(*args, cwd=tmp_path)
     assert found == code and words in err
     if code == 1: assert len(err.strip().splitlines()) == 1 and 'Traceback' not in err
 

@@ -19,7 +19,7 @@ from ..training.records import FREE, read_runs
 
 # %% auto #0
 __all__ = ['CONFIRMED', 'PARTLY', 'NOT_OBSERVED', 'CONTRADICTED', 'UNTESTED', 'VERDICTS', 'TRAIN', 'Judgement', 'weigh',
-           'combine', 'Records', 'describe', 'picture', 'command']
+           'combine', 'Records', 'describe', 'short_name', 'picture', 'command']
 
 # %% ../../nbs/library/36_judgement.ipynb #1caf3455
 CONFIRMED, PARTLY, NOT_OBSERVED = 'confirmed', 'partly confirmed', 'not observed at this scale'
@@ -105,7 +105,7 @@ def _kinds(self: Records, shortcut=False) -> list: # Lists of folders, relative 
         return [p.relative_to(self.root) for p in sorted(self.root.glob(pattern)) if any(p.glob('*.csv'))]
     arms = find('runs/shortcut/*/*') if shortcut else []
     arms = [p for p in arms if _px(p) == max(map(_px, arms))]
-    short, whole = find('runs/*'), Path('runs/imagenet')
+    short, whole = find('runs/*') + find('runs/fractals20/*'), Path('runs/imagenet')
     return [[p for p in short if p == whole], find('runs/plateau/*'), arms, [p for p in short if p != whole]]
 
 # %% ../../nbs/library/36_judgement.ipynb #17984aa9
@@ -153,6 +153,10 @@ def describe(records, # `Records`
             r['px'], r['width'], f"{max(o['epoch'][-1] for o in runs):g}", n)
 
 # %% ../../nbs/library/36_judgement.ipynb #4b945eba
+def short_name(folder): # With training runs
+    "The name of the preset, if the folder of the dataset lies in a folder with such a name; else of the dataset"
+    return Path(folder).parent.name if Path(folder).parent.name in PRESETS else Path(folder).name
+
 def picture(folder, number):
     "Path of a figure that was drawn from a folder of training runs"
     return Path(*Path(folder).parts[1:])/f'fig{number}.svg' # without runs/

@@ -138,7 +138,7 @@ def _faster(records, folder, pure, residual, metric, need, causal):
     verdict = _enough(_speed(s, need), runs, (pure, residual), metric)
     if causal: verdict = _caused(verdict, more.cause)
     text = f'{_needs(s)} ({metric_label(metric)}); {more.text}'
-    brief = f'{network_label(pure)}, {Path(folder).name}: {ratio_text(*s.ratio)}×'
+    brief = f'{network_label(pure)}, {short_name(folder)}: {ratio_text(*s.ratio)}×'
     if causal: brief += f" ({more.brief or 'no network in which only the addition differs'})"
     number, = (n for n, p in figures.items() if p.models == (pure, residual) and p.metric == metric)
     return _judged(records, folder, verdict, text, number, TRAIN['control'] if more.cause is None else '', brief)
@@ -192,7 +192,7 @@ def _end(records, folder, models, f, decide, what, metric, number):
     d = mean_difference(values)
     text = f'{what} {d} ({metric_label(metric)})'
     if late: text += f"; not at a plateau: {', '.join(map(network_label, late))}"
-    brief = f"{what}, {Path(folder).name}: {d.points()}{', still falling' * bool(late)}"
+    brief = f"{what}, {short_name(folder)}: {d.points()}{', still falling' * bool(late)}"
     return _judged(records, folder, NOT_OBSERVED if late else decide(d), text, number, TRAIN['plateau'] if late else '',
                    brief)
 
@@ -262,7 +262,7 @@ def same_picture(records):
         same = sum(x == y for x, y in known)
         verdict = NOT_OBSERVED if not known else CONFIRMED if same == len(known) else PARTLY if same else CONTRADICTED
         text = f'{len(known)} of 6 pairs of networks differ at the end in both errors, {same} of these in one direction'
-        brief = f'{folder.name}: {same} of {len(known)} pairs in the same order'
+        brief = f'{short_name(folder)}: {same} of {len(known)} pairs in the same order'
         return _judged(records, folder, verdict, text, 26, brief=brief)
     found = [f for f in records.sets(_FOUR) if paired(records.runs(f), 'top1', _size, _FOUR)]
     return combine(*map(judge, found)) if found else _nothing(_FOUR, TRAIN['short'])
@@ -278,7 +278,7 @@ def _learns(records, folder, model):
     verdict = CONFIRMED if all(learned) else PARTLY if any(learned) else CONTRADICTED
     text = f'{network_label(model)} ends with a top-1 error of {final(runs, model, "top1")}'
     text += f'; the chance level is {guess:g} %'
-    brief = f'{network_label(model)}, {Path(folder).name}: {np.median(errors):.1f} % (chance {guess:g} %)'
+    brief = f'{network_label(model)}, {short_name(folder)}: {np.median(errors):.1f} % (chance {guess:g} %)'
     return _judged(records, folder, verdict, text, 23, brief=brief)
 
 def learns(model, *more): # Names of networks; `more` are reported if there are records
