@@ -70,7 +70,7 @@ def test_feature_maps_are_a_list_in_the_order_of_the_indices(name, out, x):
     idxs = [int(out)] if np.ndim(out) == 0 else list(out)
     every, some = features(name), features(name, out_indices=out)
     found = some(x)
-    assert isinstance(found, list) and len(found) == len(idxs) == len(some.feature_info)
+    assert isinstance(found, list) and len(found) == len(idxs) == len(some.feature_info.channels())
     for i, y in zip(idxs, found): assert torch.equal(y, every(x)[i])
 
 

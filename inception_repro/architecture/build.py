@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ConvUnit', 'LinearUnit', 'Branches', 'ResidualUnit', 'PlainUnit', 'module', 'Group', 'init_weights', 'init_glorot',
-           'Trunk', 'build', 'Aux', 'check_images', 'Net', 'FeatureInfo', 'FeatureNet']
+           'Trunk', 'build', 'Aux', 'check_images', 'Net', 'FeatureNet']
 
 # %% ../../nbs/library/03_build.ipynb #6f44eccf
 from collections import OrderedDict
@@ -13,11 +13,13 @@ from dataclasses import replace
 from numbers import Integral
 
 import torch
+import torch.fx
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .graph import (
     Concat, Conv, Figure, Network, Pool, Residual, Seq, min_size, min_train_size, shape, slug, stages)
+from .interface import FeatureInfo, TimmMethods, trunk_steps
 
 # %% ../../nbs/library/03_build.ipynb #3883468f
 class ConvUnit(nn.Sequential):
@@ -177,16 +179,19 @@ class Aux(nn.Sequential):
 
 # %% ../../nbs/library/03_build.ipynb #c2e6d619
 def check_images(x, # Images, (n, in_chans, rows, columns)
-                 net, # `Network`
+                 name, # Of the network
+                 in_chans, # Channels of the images that it reads
                  need, # Side of the smallest image, pixels
                  what='', # Situation that needs this size, for the message
                 ):
     "The images, if a network can read them; else `ValueError`"
-    if x.ndim != 4 or x.shape[1] != net.in_chans:
-        raise ValueError(f'input has shape {tuple(x.shape)}; {net.name} reads (n, {net.in_chans}, rows, columns)')
+    if x.ndim != 4 or x.shape[1] != in_chans:
+        raise ValueError(f'input has shape {tuple(x.shape)}; {name} reads (n, {in_chans}, rows, columns)')
     if min(x.shape[2:]) < need:
-        raise ValueError(f'input is {x.shape[2]}x{x.shape[3]} pixels; {net.name}{what} needs at least {need}x{need}')
+        raise ValueError(f'input is {x.shape[2]}x{x.shape[3]} pixels; {name}{what} needs at least {need}x{need}')
     return x
+
+torch.fx.wrap('check_images') # symbolic tracing calls it as it is, because it has branches
 
 # %% ../../nbs/library/03_build.ipynb #b0af2c22
 class _Shown:
@@ -195,8 +200,13 @@ class _Shown:
         import inception_repro # only now: what describes a network imports drawing
         return inception_repro.display_bundle(self)
 
-class Net(_Shown, nn.Module):
+class _Reads:
+    "A module that reads images; a subclass has `network` and `min_size`"
+    def _checked(self, x): return check_images(x, self.network.name, self.network.in_chans, self.min_size)
+
+class Net(_Shown, _Reads, TimmMethods, nn.Module):
     "The module of a `Network`: trunk, average pooling, dropout, classifier"
+    global_pool = 'avg' # '': `forward_head` returns the trunk's output, unpooled
     def __init__(self, network):
         super().__init__()
         self.network, self.num_classes, self.in_chans = network, network.num_classes, network.in_chans
@@ -210,19 +220,19 @@ class Net(_Shown, nn.Module):
 
     def forward_features(self, x): # Images, (n, in_chans, rows, columns)
         "The trunk's output, (n, num_features, rows, columns), before pooling"
-        return self.trunk(check_images(x, self.network, self.min_size))
+        return self.trunk(self._checked(x))
 
     def forward_head(self, x, # The trunk's output, (n, num_features, rows, columns)
                      pre_logits=False, # Stop before the classifier: (n, num_features)
                     ):
         "Logits, (n, num_classes), of the trunk's output"
-        x = self.drop(self.pool(x).flatten(1))
+        x = self.drop(self.pool(x).flatten(1) if self.global_pool else x)
         return x if pre_logits else self.classifier(x)
 
     def forward(self, x): # Images, (n, in_chans, rows, columns)
         "Logits, (n, num_classes); in training with an auxiliary head (logits, auxiliary logits)"
         if not (self.aux and self.training): return self.forward_head(self.forward_features(x))
-        check_images(x, self.network, self.aux_min_size, ' in training with its auxiliary head')
+        check_images(x, self.network.name, self.in_chans, self.aux_min_size, ' in training with its auxiliary head')
         tap, x = self.trunk(x, at=(slug(self.network.aux_at), list(self.trunk._modules)[-1]))
         return self.forward_head(x), self.aux(tap)
 
@@ -231,72 +241,40 @@ from fastcore.basics import patch
 
 # %% ../../nbs/library/03_build.ipynb #8a7034a8
 @patch
-def get_classifier(self:Net):
-    "The classifier, a `Linear`, or an `Identity` without classes"
-    return self.classifier
-
-@patch
 def reset_classifier(self:Net, num_classes, # New number of classes; 0: no classifier
-                     global_pool=None, # timm's argument: 'avg', the only pooling of the paper
+                     global_pool=None, # 'avg' (Figures 9 and 15), or '' for the trunk's output; as it is unless given
                     ):
     "Replace the classifier (and the auxiliary one) by a fresh one"
     if isinstance(num_classes, bool) or not isinstance(num_classes, Integral) or num_classes < 0:
         raise ValueError(f'num_classes is {num_classes!r}; give a whole number of at least 0')
-    if global_pool not in (None, 'avg'): raise ValueError(f"global_pool is {global_pool!r}; these networks have 'avg'")
-    self.num_classes, ref = int(num_classes), next(self.parameters())
+    pool = self.global_pool if global_pool is None else global_pool
+    if pool not in ('avg', '') or not pool and num_classes:
+        raise ValueError(f"global_pool is {pool!r}; these networks have 'avg', and '' with num_classes=0")
+    self.global_pool, self.num_classes, ref = pool, int(num_classes), next(self.parameters())
     self.network = replace(self.network, num_classes=self.num_classes)
     for owner in filter(None, (self, self.aux)):
         owner.classifier = _linear(owner.num_features, self.num_classes).apply(init_weights).to(ref.device, ref.dtype)
 
 # %% ../../nbs/library/03_build.ipynb #17658d28
 @patch
-def set_grad_checkpointing(self:Net, enable=True): # False switches it off
-    "Save memory in training: blocks recompute their activations in the backward pass"
-    self.trunk.grad_checkpointing = enable
-
-# %% ../../nbs/library/03_build.ipynb #1af0cee6
-def _stride(node, size):
-    "The factor by which a figure divides the grid: the product of the strides in its first branch"
-    while isinstance(node, Concat): node = node.branches[0]
-    res = 1
-    for n in node.nodes if isinstance(node, Seq) else [node]:
-        res *= _stride(n, size) if isinstance(n, (Seq, Concat)) else getattr(n, 'stride', 1)
-    return res
-
-def _steps(net):
-    "Every step of a trunk as timm lists features; a stem is opened"
-    reduction, res, size = 1, [], net.input
-    for name, (node, _) in stages(net.trunk, net.input).items():
-        opened = isinstance(node, Seq) and not node.repeats
-        for i, n in enumerate(node.nodes if opened else [node]):
-            size, reduction = shape(n, size), reduction * _stride(n, size)
-            res.append(dict(module=f'{name}.{i}' if opened else name, num_chs=size[2], reduction=reduction))
-    return res
-
-# %% ../../nbs/library/03_build.ipynb #707a75a3
-@patch(as_prop=True)
-def feature_info(self:Net):
-    "The last output at each stride, as timm lists them: `num_chs`, `reduction`, `module` (under `trunk`)"
-    steps = _steps(self.network)
-    pairs = zip(steps, [*steps[1:], dict(reduction=0)])
-    return [a for a, b in pairs if a['reduction'] > 1 and a['reduction'] != b['reduction']]
-
-class FeatureInfo(list):
-    "The feature maps of a `FeatureNet`, with timm's accessors"
-    def channels(self):
-        "Filters of each map"
-        return [i['num_chs'] for i in self]
-    def reduction(self):
-        "Factor by which each map is smaller than the image"
-        return [i['reduction'] for i in self]
-    def module_name(self):
-        "Name in the trunk of the step that gives each map"
-        return [i['module'] for i in self]
+def forward_intermediates(self:Net, x, # Images, (n, in_chans, rows, columns)
+                          indices=None, # Indices into `feature_info`; a number n: the last n; all unless given
+                          norm=False, # timm's argument; these networks have no final normalisation
+                          stop_early=False, # Stop after the last map that is asked for
+                          output_fmt='NCHW', # timm's argument; the only format
+                          intermediates_only=False, # Without the output
+                         ): # Raises `ValueError` for an index that does not exist
+    "The output of the trunk and the feature maps at these indices, from the first to the last; see `feature_info`"
+    if output_fmt != 'NCHW': raise ValueError(f"output_fmt is {output_fmt!r}; these networks have 'NCHW'")
+    names = self.feature_info.take(indices).module_name()
+    last = [*names[-1:]] if stop_early else [list(self.trunk._modules)[-1]]
+    *maps, x = self.trunk(self._checked(x), at=[*names, *last])
+    return maps if intermediates_only else (x, maps)
 
 # %% ../../nbs/library/03_build.ipynb #04f58e46
 def _until(net, names):
     "The trunk of a network up to the last of these steps: the same modules, and none that would not run"
-    steps = [s['module'] for s in _steps(net.network)]
+    steps = [s['module'] for s in trunk_steps(net.network)]
     used = steps[:max((steps.index(n) + 1 for n in names), default=0)]
     inside = lambda name: sum(o.startswith(f'{name}.') for o in used)
     mods = ((n, m if n in used else m[:inside(n)]) for n, m in net.trunk.named_children() if n in used or inside(n))
@@ -305,26 +283,18 @@ def _until(net, names):
     return part
 
 # %% ../../nbs/library/03_build.ipynb #7421d954
-class FeatureNet(_Shown, nn.Module):
+class FeatureNet(_Shown, _Reads, nn.Module):
     "The trunk up to the last feature map that is asked for; it returns a list of maps, in the order of `out_indices`"
     def __init__(self, net, # `Net`
                  out_indices=None, # Index or indices into `feature_info`; all unless given
                 ):
         super().__init__()
-        info = net.feature_info
-        try:
-            idxs = [out_indices] if isinstance(out_indices, Integral) else out_indices
-            self.feature_info = FeatureInfo(info if out_indices is None else (info[i] for i in idxs))
-        except (IndexError, TypeError):
-            raise ValueError(f'out_indices is {out_indices}; there are {len(info)} feature maps, '
-                             f'0 to {len(info) - 1}') from None
+        self.feature_info = FeatureInfo(net.feature_info, out_indices)
         self.network, self.min_size = net.network, net.min_size
         self.trunk = _until(net, self.feature_info.module_name())
 
     def forward(self, x): # Images, (n, in_chans, rows, columns)
         "Feature maps, (n, filters, rows, columns) each"
-        return self.trunk(check_images(x, self.network, self.min_size), at=self.feature_info.module_name())
+        return self.trunk(self._checked(x), at=self.feature_info.module_name())
 
-    def set_grad_checkpointing(self, enable=True): # False switches it off
-        "As `Net` does"
-        self.trunk.grad_checkpointing = enable
+    set_grad_checkpointing = TimmMethods.set_grad_checkpointing

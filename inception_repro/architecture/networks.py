@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from fnmatch import fnmatch
+from inspect import signature
 from math import isfinite
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -73,11 +74,16 @@ networks = {n.name: n for n in (
     inception_v3, inception_v4, inception_resnet_v1, inception_resnet_v2, inception_resnet_v2_b10_20_10,
     inception_v4_released, inception_resnet_v2_released, inception_resnet_v1_facenet)}
 
-def list_models(pattern: str = '*', # Shell pattern, such as '*resnet*'
+def _matches(name, patterns):
+    return any(fnmatch(name, p) for p in ([patterns] if isinstance(patterns, str) else patterns))
+
+def list_models(pattern: str | Sequence = '*', # Shell pattern, such as '*resnet*', or several
                 pretrained: bool = False, # Only those with public ImageNet weights
+                exclude_filters: str | Sequence = (), # Patterns of names that are left out
                ) -> list: # Names for `create_model`
     "Names of the networks; plain names are the paper's figures with their misprints corrected"
-    return [n for n in networks if fnmatch(n, pattern) and (not pretrained or n in public_weights)]
+    return [n for n in networks if _matches(n, pattern) and not _matches(n, exclude_filters)
+            and (not pretrained or n in public_weights)]
 
 def network(name: str | Network | dict, # Name of `list_models`, value, or `definition` as a record has it
            ) -> Architecture: # Raises `ValueError` for anything else
@@ -178,24 +184,29 @@ def create_model(name: str | Network, # A name of `list_models`, or a network's 
                  width: float = 1.0, # Factor on every number of filters
                  scale: float | Sequence | None = None, # Scale of the residual blocks: one, or three for A, B and C
                  drop_rate: float = 0.2, # Dropout before the classifier
-                 pretrained: bool = False, # Load public ImageNet weights (`list_models(pretrained=True)`)
+                 pretrained: bool | str = False, # Public ImageNet weights; or a repository of the hub, or a folder
                  features_only: bool = False, # Return a list of feature maps instead of logits, as in timm
                  out_indices: int | Sequence | None = None, # Which feature maps; all unless given
+                 global_pool: str = 'avg', # '' with `num_classes=0`: return the trunk's output, without pooling
                  **kwargs: Any, # `aux`, `padded`, `shortcut`, `addition`, `projection_norm`: see `configure`
                 ) -> 'Net | FeatureNet': # `FeatureNet` with `features_only`. `ValueError` names the wrong value
-    "Build a network by name"
+    "Build a network by name; `TypeError` suggests the right name of an argument"
+    for k in kwargs.keys() - signature(configure).parameters.keys():
+        known = {**signature(create_model).parameters, **signature(configure).parameters}
+        raise TypeError(unknown('argument', k, [o for o in known if o != 'kwargs']))
     from inception_repro.architecture.build import FeatureNet, build  # torch is imported when something is built
     value = configure(name, num_classes, in_chans, width, scale, drop_rate, **kwargs)
     _check('out_indices', out_indices, out_indices is None or features_only, 'it goes with features_only=True')
-    if pretrained:
+    if pretrained is True:
         public(value.name)
         _check('width', width, width == 1, f'public weights of {value.name} exist at width 1 only')
         if scale is not None or kwargs.get('padded'):
             warnings.warn('public weights were trained with other scales or averages')
     net = build(value)
+    if global_pool != 'avg': net.reset_classifier(value.num_classes, global_pool)
     if pretrained:
         from inception_repro.architecture.weights import load_pretrained  # it imports this module
-        load_pretrained(net)
+        load_pretrained(net, None if pretrained is True else pretrained)
     net = FeatureNet(net, out_indices) if features_only else net
     net.pretrained_cfg = net.default_cfg = pretrained_cfg(value.name)
     return net

@@ -20,6 +20,7 @@ def public(name) -> str: # A network's name. Raises `ValueError` where it has no
 
 def pretrained_cfg(name) -> dict: # A network's name
     "How images are prepared for a network, with timm's keys"
+    crop = .8975 if name == 'inception_resnet_v2.released' else .875 # as timm evaluates the public weights
     return dict(architecture=name, hf_hub_id=public_weights.get(name), input_size=(3, 299, 299), pool_size=(8, 8),
-                num_classes=1000, crop_pct=.875, interpolation='bicubic', mean=(.5,) * 3, std=(.5,) * 3,
+                num_classes=1000, crop_pct=crop, interpolation='bicubic', mean=(.5,) * 3, std=(.5,) * 3,
                 first_conv='trunk.stem.0.conv', classifier='classifier')

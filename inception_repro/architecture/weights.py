@@ -196,6 +196,14 @@ def _hub_file(repo, file):
                       'it elsewhere, and copy the cache of that machine (~/.cache/huggingface, or what HF_HOME says), '
                       'or give the file to load_weights') from None
 
-def load_pretrained(net): # `Net`. Raises `ValueError` if its network has no public weights, `OSError` without a network
-    "Fetch public ImageNet weights from the Hugging Face hub"
-    return load_weights(net, _hub_file(public(net.network.name), 'model.safetensors'))
+def load_pretrained(net, # `Net`
+                    source=None, # A repository of the hub, `owner/name`, or a local folder; public weights unless given
+                   ): # Raises `ValueError` if its network has no public weights, `OSError` without a network
+    "Load the file model.safetensors of a folder, or of a repository on the Hugging Face hub"
+    file = 'model.safetensors'
+    if source is None: return load_weights(net, _hub_file(public(net.network.name), file))
+    if Path(source).is_dir(): return load_weights(net, Path(source)/file)
+    if not re.fullmatch(r'[\w.-]+/[\w.-]+', str(source)):
+        raise ValueError(f"pretrained is {source!r}; give True, a folder, or a repository of the Hugging Face hub, as "
+                         "'owner/name'; load_weights takes a file")
+    return load_weights(net, _hub_file(str(source), file))
