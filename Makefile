@@ -1,4 +1,4 @@
-# make reproduce: train the networks and draw Figures 21-26. make test: run every check. make help: list all targets.
+# make reproduce: train the networks and draw Figures 21-26. make test: run the checks. make help: list all targets.
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
@@ -23,17 +23,17 @@ install: $(VENV)/.installed ## Create .venv with the pinned development packages
 reproduce: install ## Train the networks on generated images and draw Figures 21 to 26 in figures/demo
 	$(BIN)/inception-repro reproduce --preset demo --runs runs --weights weights --out figures/demo
 
-test: install ## Check that the exported files are up to date, run every notebook and every test
+test: install ## Check that the exported files are up to date, run every notebook and the tests (not the slow ones)
 	$(BIN)/python nbs/_build.py check
 	PATH="$(abspath $(BIN)):$$PATH" $(ALONE) $(BIN)/nbdev_test --n_workers 2
-	$(ALONE) $(BIN)/python -m pytest tests -q -n 2
+	$(ALONE) $(BIN)/python -m pytest tests -q -n 2 -m 'not slow'
 
 .venv-latest/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check build
 	@touch $@
 
-test-latest: .venv-latest/.installed ## Run the tests on the built wheel with the newest release of every dependency
+test-latest: .venv-latest/.installed ## Run all tests, the slow ones too, on the built wheel with the newest release of every dependency
 	rm -rf build dist
 	.venv-latest/bin/python -m build -q  # build the wheel from the source archive, as pip would
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check --force-reinstall --no-deps dist/*.whl

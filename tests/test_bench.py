@@ -85,6 +85,7 @@ def test_what_fewer_digits_cost(tmp_path):
     assert all(r['images'] == 8 and r['mean'] <= r['largest'] for r in rows.values())
 
 
+@pytest.mark.slow
 @TIMM
 def test_answers_of_peers_are_ours():
     "At a size for which it takes seconds, every peer that is installed gives our logits"
@@ -147,6 +148,7 @@ def test_networks_without_a_peer():
         for k in ('', *(f', channels last{b}{c}' for b in ('', ', bf16') for c in ('', ', compiled')))}
 
 
+@pytest.mark.slow
 @TIMM
 def test_their_answers():
     o = run.parse(['--infer', '--quick', '--device', 'cpu', '--models', 'inception_v4', '--bf16'])
@@ -237,6 +239,7 @@ def test_steps_ask_for_data(capsys):
     assert 'give --data, a folder' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @TIMM
 def test_memory_of_one_contender(monkeypatch):
     monkeypatch.chdir(root)

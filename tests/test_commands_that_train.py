@@ -74,6 +74,7 @@ def test_reproduce_and_figures(tmp_path):
     for p in (tmp_path / 'again').iterdir(): assert p.read_bytes() == (tmp_path / 'o' / p.name).read_bytes(), p.name
 
 
+@pytest.mark.slow
 def test_two_steps_of_the_gpu_runs(tiny_imagenet, tmp_path):
     """The command that trains on a GPU, with everything but its size: two steps of each network,
     §3.2's fair partner among them

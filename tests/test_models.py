@@ -46,6 +46,7 @@ def test_torch_export(name, x):
     with torch.no_grad(): assert close(program.module()(more), net(more))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')
 def test_onnx_export(x, tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
@@ -64,6 +65,7 @@ def one_of_each():
     return replace(value, trunk=Seq(tuple(map(one, value.trunk.nodes))))
 
 
+@pytest.mark.slow
 def test_compile(x):
     "Every kind of block is captured whole; code is made for the stem and a block, which takes long enough"
     net = build(one_of_each()).eval()
@@ -119,6 +121,7 @@ def test_feature_maps_match_timms():
         assert [c for i, c in enumerate(a.channels()) if i != 1] == [c for i, c in enumerate(b.channels()) if i != 1]
 
 
+@pytest.mark.slow
 def test_checkpointing_under_compile():
     "Traced rather than run twice: same gradients, statistics counted once"
     def grads(checkpointing):
