@@ -5,6 +5,7 @@
 # %% ../nbs/library/42_cli.ipynb #71b85924
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def _to_draw(name):
     from inception_repro.architecture.by_number import figures_by_number
     from inception_repro.architecture.networks import list_models, network
     digits = name.lower().removeprefix('figure').removeprefix('fig').strip(' _-.')
-    if digits.isdigit():
+    if re.fullmatch(r'0*\d{1,2}', digits, re.ASCII):
         if int(digits) in (figures := figures_by_number()): return figures[int(digits)]
         raise ValueError(f'unknown figure {name!r}; fig01 to fig20 are drawn here, '
                          'fig21 to fig26 from records of training runs by `inception-repro figures`')
@@ -91,7 +92,6 @@ def draw_figure(name: argument(str, 'fig01 to fig20, or the name of a network.',
     from inception_repro.architecture.draw import draw
     figure, kwargs = _to_draw(name)
     to = Path(to or f'{name}.svg')
-    to.parent.mkdir(parents=True, exist_ok=True)
     draw(figure, to=to, depth=depth, **kwargs)
     print(to)
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from .support.suggest import unknown
+from .support.text import file_text
 
 # %% auto #0
 __all__ = ['FIELDS', 'Preset', 'DataSource', 'Settings', 'RecipeFile', 'Json', 'Weights', 'Device', 'Records', 'Workers',
@@ -107,12 +108,14 @@ def read_recipe(path, # TOML, the .json of a record, or None
     if path is None: return {}
     if not Path(path).is_file():
         raise ValueError(f'no file {path}; give TOML with fields of the recipe, or the .json of a record')
-    text = Path(path).read_text(encoding='utf-8')
-    try: found = json.loads(text) if Path(path).suffix == '.json' else tomllib.loads(text)
-    except ValueError as e:
+    text = file_text(path)
+    try:
+        found = json.loads(text) if Path(path).suffix == '.json' else tomllib.loads(text)
+        if isinstance(found, dict): found = found.get('recipe', found)
+        if not isinstance(found, dict): raise ValueError(f'it holds {type(found).__name__}')
+    except (ValueError, RecursionError) as e:
         raise ValueError(f'{path} is neither TOML nor the .json of a record, {e}; '
                          '`inception-repro recipe` prints such a file') from None
-    found = found.get('recipe', found)
     for k in found:
         if k not in FIELDS: raise ValueError(f'{path}: ' + unknown('field', k, FIELDS, most=len(FIELDS)))
     return {k: None if v == 'None' else v for k, v in found.items() if k not in drop}

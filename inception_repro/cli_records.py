@@ -38,9 +38,10 @@ def _seal(path, page, text):
 def _state(path, add):
     "What there is to say about a record"
     from inception_repro.results.trials import read_result
+    from inception_repro.support.messages import Message, shell_text
     from inception_repro.training.records import read_run
     try: (read_run if path.suffix == '.csv' else read_result)(path)
-    except (ValueError, OSError) as e: return str(e)
+    except (ValueError, OSError) as e: return Message(str(e), shell_text(e))
     js = path.with_suffix('.json')
     page = json.loads(js.read_text('utf-8'))
     if page.get('finished') is False: return 'not finished'
@@ -65,7 +66,7 @@ def records(folder: argument(Path, 'Folder of records, such as runs; subfolders 
     "Check that no record was altered after its run had finished."
     found = check_records(folder, seal)
     for text in found.values():
-        if text not in _STATES: print(text)
+        if text not in _STATES: print(text.shell)
     n = Counter(o if o in _STATES else 'damaged' for o in found.values())
     print(f"{len(found)} records: " + ', '.join(f'{n[k]} {k}' for k in (*_STATES, 'damaged') if n[k]))
     if n['damaged']: raise typer.Exit(1)
@@ -79,7 +80,8 @@ def contribute(folder: argument(Path, 'Folder with the records of one dataset, s
     "Check records of your own runs before you contribute them."
     from inception_repro.results.contribution import check_contribution
     found = check_contribution(folder, preset, data, known)
-    for p, reason in found.items(): print(f'{p}: ' + (f'refused: {reason}' if reason else 'accepted'))
+    for p, reason in found.items():
+        print(f'{p}: ' + (f"refused: {getattr(reason, 'shell', reason)}" if reason else 'accepted'))
     if any(found.values()): raise typer.Exit(1)
 
 # %% ../nbs/library/48_guarantees.ipynb #ea9aa05f

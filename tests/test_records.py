@@ -48,6 +48,7 @@ def test_dots_in_a_name(rec):
 def test_every_torn_line(rec):
     whole = rec.path.read_bytes()
     start = whole.rindex(b'\n', 0, -1) + 1
+    Record.resume(rec.path, step=2, env=ENV) # a kill while the third row is written: the seal covers two
     for cut in range(start, len(whole) + 1):
         rec.path.write_bytes(whole[:cut])
         run = read_run(rec.path)

@@ -93,7 +93,7 @@ def test_links_are_not_followed_by_locks_and_temporary_files(tmp_path, monkeypat
     victim = tmp_path/'victim'
     victim.write_text('mine')
     shared = make_folder(tmp_path/'shared')
-    (shared/'lock').symlink_to(victim)
+    (shared/files.LOCK).symlink_to(victim)
     with pytest.raises(OSError, match='it cannot be locked'):
         with locked(shared): pass
     monkeypatch.setattr(files.secrets, 'token_hex', lambda n: '0' * 16)

@@ -89,6 +89,7 @@ def read_weights(path, # A safetensors or PyTorch file, of any name
     o = _read(path)
     try: sd = _choose(o, averaged)
     except ValueError as e: raise ValueError(f'{path} holds {e}') from None
+    except RecursionError: raise ValueError(f'{path} holds itself; save `model.state_dict()`') from None
     if not sd:
         found = f" but {', '.join(map(str, list(o)[:5]))}" if isinstance(o, dict) and o else ''
         raise ValueError(f'{path} holds no state dict{found}; save `model.state_dict()`')

@@ -18,6 +18,7 @@ from torch import nn
 from .build import ConvUnit, Net
 from .public import public
 from .weight_files import is_averaged, read_weights
+from ..support.files import make_folder
 
 # %% ../../nbs/library/05_weights.ipynb #6be6d6b2
 _resnet_v2 = ('conv2d_1a conv2d_2a conv2d_2b conv2d_3b conv2d_4a mixed_5b repeat mixed_6a repeat_1 mixed_7a '
@@ -154,8 +155,14 @@ def _fetch(url):
     name = url.split('?')[0].rsplit('/', 1)[-1]
     target = Path(torch.hub.get_dir()) / 'checkpoints' / f'{sha256(url.encode()).hexdigest()[:12]}-{name}'
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(target))  # downloads to a temporary file first
+        folders = [p for p in (target.parent, target.parent.parent) if not p.exists()]
+        make_folder(target.parent)
+        try: torch.hub.download_url_to_file(url, str(target))  # downloads to a temporary file first
+        except OSError as e:
+            for p in folders:
+                with suppress(OSError): p.rmdir()
+            raise OSError(f'{url} cannot be downloaded: {getattr(e, "reason", e)}; without a network, download it '
+                          'elsewhere and give the file') from None
     return target
 
 # %% ../../nbs/library/05_weights.ipynb #a6a16114

@@ -270,6 +270,8 @@ def bench(model='inception_v4', # Name of `list_models`
          ): # Rows for `table`
     "This package against the common way to run the same network; on a CPU, all contenders run with `keep_memory`"
     if torch.device(device).type == 'cpu': keep_memory()
+    for name, v, most in ('bs', bs, 2**16), ('px', px, 4096), ('rounds', rounds, 10**4):
+        if not 1 <= v <= most: raise ValueError(f'{name} is {v}; use a whole number from 1 to {most:,}')
     if bs < 2 and train: raise ValueError(f'bs is {bs}; batch normalisation needs at least 2 images to train on')
     value, g = configure(model, width=width), torch.Generator().manual_seed(0)
     x, y = torch.randn(bs, 3, px, px, generator=g), torch.randint(1000, (bs,), generator=g)

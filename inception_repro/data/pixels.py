@@ -139,11 +139,11 @@ def cached(listing, # What to decode
     "The pixels of a listing, decoded now or read from the cache"
     folder, stamp = Path(folder), listing.stamp()
     if found := _reopen(folder, stamp, size): return found
-    try: check_writable(make_folder(folder))
+    try: check_writable(make_folder(folder)/'manifest.json')
     except OSError as e:
         words = f'of the cache: {e.strerror}; choose another folder with'
         where = message(lambda way: f"{words} {way('cache=, or ', '')}the environment variable XDG_CACHE_HOME")
-        raise OSError(e.errno, where, e.filename) from None
+        raise OSError(e.errno, where, str(folder)) from None
     _sweep(folder)
     m, splits = dict(format=_FORMAT, stamp=stamp, size=size, pillow=Image.__version__), ('train', 'valid')
     with TemporaryDirectory(dir=folder) as tmp:  # so that a cache is complete or absent

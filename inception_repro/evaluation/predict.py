@@ -162,6 +162,7 @@ def predict(net, # Module: images in [-1, 1] to logits; it is moved to the devic
                 rows = _rows(net, some, len(images.classes), device, bs=bs, **how)
                 store.append(rows, [why for *_, why in some])
                 meter.update(store.have)
+        store.finish()
     pred = load_predictions(folder)
     report([(images.names[i], why) for i, why in sorted(pred.reasons.items())], images.root, len(images))
     return pred

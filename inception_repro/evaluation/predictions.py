@@ -5,8 +5,9 @@
 # %% ../../nbs/library/22_predictions.ipynb #39c5d210
 from __future__ import annotations
 
-import json, os
+import json, os, warnings
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from math import inf, sqrt
 from pathlib import Path
 
@@ -48,16 +49,32 @@ _SCALE, _FORMAT = 2**15, 1
 
 def _page(folder):
     path = folder/'predictions.json'
-    try: return json.loads(path.read_text(encoding='utf-8'))
+    try: page = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
         raise FileNotFoundError(f'no predictions in {folder}; evaluate a network into it') from None
-    except ValueError as e:
-        text = f'{path} is damaged, {e}; predict again with'
-        raise UserError(lambda way: f"{text} {way('fresh=True', '--fresh')}") from None
+    except (ValueError, RecursionError) as e: raise _damaged(path, e) from None
+    if not isinstance(page, dict) or not {'images', 'labels', 'classes', 'name', 'stamp'} <= page.keys():
+        raise _damaged(path, 'fields are missing')
+    return page
+
+def _damaged(path, why):
+    return UserError(lambda way: f"{path} is damaged, {why}; predict again with {way('fresh=True', '--fresh')}")
 
 def _reasons(folder):
     path = folder/'unreadable.json'
-    return {int(k): v for k, v in json.loads(path.read_text(encoding='utf-8')).items()} if path.exists() else {}
+    if not path.exists(): return {}
+    try: return {int(k): str(v) for k, v in json.loads(path.read_text(encoding='utf-8')).items()}
+    except (ValueError, AttributeError, RecursionError) as e: raise _damaged(path, e) from None
+
+def _digest(folder):
+    "SHA-256 of what was predicted"
+    files = folder/'probabilities.f16', folder/'unreadable.json'
+    return sha256(b''.join(sha256(p.read_bytes() if p.exists() else b'').digest() for p in files)).hexdigest()
+
+def _whole(folder):
+    "Whether predictions are as they were finished; also those that are not finished"
+    digest = (folder/'predictions.json').exists() and _page(folder).get('digest')
+    return not digest or not (folder/'probabilities.f16').exists() or digest == _digest(folder)
 
 def _rows(folder, size):
     "The rows of a folder, how many precede the first damaged one, and the reasons"
@@ -78,13 +95,17 @@ class Store:
                 ): # Raises `ValueError` if the folder holds other predictions
         self.folder, self.rows = Path(folder), Path(folder)/'probabilities.f16'
         page = dict(format=_FORMAT, **meta, stamp=images.stamp)
-        if fresh or not (self.folder/'predictions.json').exists(): self.rows.unlink(missing_ok=True)
+        if fresh or not (self.folder/'predictions.json').exists():
+            for p in self.rows, self.folder/'unreadable.json': p.unlink(missing_ok=True)
         elif diff := first_difference({k: v for k, v in _page(self.folder).items() if k in page}, page,
                                       ('there', 'now')):
             raise UserError(lambda way: f'{folder} holds other predictions, {diff}; choose another folder, '
                                         f"or {way('fresh=True', '--fresh')}")
-        page |= dict(classes=images.classes, images=images.names, labels=images.labels)
-        atomic_write(self.folder/'predictions.json', json.dumps(page))
+        self.page = page | dict(classes=images.classes, images=images.names, labels=images.labels)
+        if not fresh and not _whole(self.folder):
+            warnings.warn(f'{self.rows} was altered; all images are predicted again')
+            self.rows.unlink()
+        atomic_write(self.folder/'predictions.json', json.dumps(self.page))
         with open(self.rows, 'ab') as f:
             _, self.have, reasons = _rows(self.folder, len(images.classes))
             if self.have < len(images): self.have = self.have // group * group
@@ -107,15 +128,22 @@ def append(self: Store, p, # Probabilities, float32, (images, classes); NaN for 
         os.fsync(f.fileno())
     self.have += len(p)
 
+@patch
+def finish(self: Store):
+    "Seal what was predicted"
+    atomic_write(self.folder/'predictions.json', json.dumps(self.page | dict(digest=_digest(self.folder))))
+
 def load_predictions(folder, # Of one network, one set of images, one cropping method
                     ) -> Predictions: # Raises `ValueError` if they are incomplete or damaged
     "Read predictions from disk"
     folder = Path(folder)
     m = _page(folder)
+    m.pop('digest', None)
     p, have, reasons = _rows(folder, len(m['classes']))
     if (have, len(p)) != (n := len(m['images']), n):
         raise ValueError(f'{folder} holds {have} of {n} images; run the same evaluation again to resume it')
     names, labels, classes = tuple(m.pop('images')), np.array(m.pop('labels')), tuple(m.pop('classes'))
+    if not _whole(folder): raise _damaged(folder/'probabilities.f16', 'it was altered')
     return Predictions(m['name'], p, names, labels, classes, m['stamp'], m, reasons)
 
 # %% ../../nbs/library/22_predictions.ipynb #1d4b4cff

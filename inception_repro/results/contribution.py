@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import isclose
 from pathlib import Path
 
+from ..support.messages import Message, shell_text
 from ..training.learner import load_data
 from ..training.recipe import Recipe, preset as _preset
 from ..training.records import FREE, as_json, check_run, first_difference, read_run
@@ -20,11 +21,11 @@ __all__ = ['check_contribution']
 def _flaw(run):
     "What is wrong with a run by itself; empty if nothing is"
     m, r = run.meta, Recipe(**run.meta['recipe'])
-    commit, data = m['environment'].get('commit') or '', m.get('data') or {}
+    commit, data = str(m['environment'].get('commit') or ''), m.get('data') or {}
     if 'seal' not in m: return 'it has no seal; train it with the present version'
     if not commit or commit.endswith('-dirty'): return f'its commit is {commit or None!r}; train it from a clean clone'
     if not data.get('train'): return 'it does not say how many images there were; train it with the present version'
-    if r.classes and data['classes'] != r.classes: return f"it has {data['classes']} classes, its recipe {r.classes}"
+    if r.classes and (n := data.get('classes')) != r.classes: return f"it has {n} classes, its recipe {r.classes}"
     steps = data['train'] // r.bs
     for row in run.rows: # the rate of the last step before the evaluation
         due = stepped_decay((row['step'] - 1) / steps, r.lr, r.every, r.decay, r.compress)
@@ -59,9 +60,10 @@ def check_contribution(folder, # With the records of one dataset, such as `runs/
     if not (paths := sorted(Path(folder).glob('*.csv'))):
         raise ValueError(f'{folder} holds no records; give the folder of one dataset, such as runs/{base.dataset}')
     for p in paths:
-        try: run = check_run(p)
-        except (ValueError, OSError) as e: found[p] = str(e)
-        else: found[p] = _difference(run, base) or _flaw(run)
+        try:
+            run = check_run(p)
+            found[p] = _difference(run, base) or _flaw(run)
+        except (ValueError, OSError) as e: found[p] = Message(str(e), shell_text(e))
     if not all(found.values()): # some are left, so the images matter
         images, other = _image_hash(base, data, known), 'it was trained on other images'
         found |= {p: other for p, why in found.items() if not why and read_run(p).meta['dataset_hash'] != images}

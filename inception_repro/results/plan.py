@@ -80,9 +80,9 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
     "Estimate how long a preset would take on this machine, from a short timing"
     from inception_repro.training.fit import find_device
     from inception_repro.training.learner import precision_on
-    for name, v, least in ('steps', steps, 1), ('bs', bs or 2, 2):
-        if not isinstance(v, int) or v < least:
-            raise ValueError(f'{name} is {v!r}; use a whole number of at least {least}')
+    for name, v, least, most in ('steps', steps, 1, 10**4), ('bs', bs or 2, 2, 2**20):
+        if not isinstance(v, int) or not least <= v <= most:
+            raise ValueError(f'{name} is {v!r}; use a whole number of at least {least} and at most {most:,}')
     device, rows = find_device(device), []
     if record: check_writable(record)
     todo = recipes(preset, models=models, **changes)

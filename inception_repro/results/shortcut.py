@@ -16,7 +16,7 @@ from scipy.special import stdtrit
 
 from .plotting import chance_error, comparable_runs, network_label
 from .plan import SIZES
-from .train_many import train_all
+from .train_many import check_seeds, train_all
 from .speedup import ratio_text, speedup
 from .summary import network_row
 from ..support.messages import UserError
@@ -50,8 +50,7 @@ def arms(base, # `Recipe`
          models=tuple(ARMS), # Keys of `ARMS`
         ) -> list: # `Recipe`s: all arms of the first seed, then those of the next one
     "Recipes to train, seed by seed"
-    if not isinstance(seeds, int) or seeds < 1:
-        raise UserError(lambda way: f"{way('seeds', '--seeds')} is {seeds!r}; use a whole number of at least 1")
+    check_seeds(seeds)
     for m in models:
         if m not in ARMS: raise ValueError(f"there are no arms of {m!r}; use one of {', '.join(ARMS)}")
     return [replace(base, model=m, seed=base.seed + s, **o)

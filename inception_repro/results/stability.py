@@ -18,7 +18,8 @@ from .stability_plots import (
     plural, require_results, scale_label, select_runs, too_short, width_and_seed)
 from .trials import (
     DEAD, LEARNING_Z, RATES, SCALES, chance_level, death_step, late_median, outcome, read_results, run_trials, trials)
-from ..support.files import atomic_write
+from .train_many import check_seeds
+from ..support.files import atomic_write, check_writable
 from ..support.tables import markdown_table
 
 # %% auto #0
@@ -225,7 +226,9 @@ def main(jobs: int = 1, draw: bool = False, limit: float = None, seeds: int = 1,
     "Run §3.3's trials that have no record, JOBS at a time, for LIMIT minutes; then draw. With DRAW, only draw."
     base = {} if dataset == 'fractals' else dict(dataset=dataset, classes=classes, per_class=None, valid_per_class=None)
     say = lambda line: print(line, flush=True)
+    check_writable(Path(out)/'stability.md')
     if not draw:
+        check_seeds(seeds)
         todo, seconds = trials(seeds, wide_steps), limit and 60 * limit
         run_trials(todo, runs, jobs, say, seconds, source=data, device=device, **base)
     for p in draw_stability(Path(runs)/dataset, Path(out)/dataset if base else out, say): say(p)

@@ -24,13 +24,20 @@ from ..training.recipe import Recipe, network_of, preset as _preset, run_name
 from ..training.records import run_path
 
 # %% auto #0
-__all__ = ['FOUR', 'CONTROLS', 'recipes', 'start_worker', 'run_worker', 'train_all']
+__all__ = ['FOUR', 'CONTROLS', 'check_seeds', 'recipes', 'start_worker', 'run_worker', 'train_all']
 
 # %% ../../nbs/library/50_train_many.ipynb #2199c87f
 FOUR = 'inception_v3', 'inception_resnet_v1', 'inception_v4', 'inception_resnet_v2'
 
 CONTROLS = { # Network → what is changed in it: its blocks are removed, or scaled shortcuts are added (ours)
     'inception_resnet_v1': dict(scale=0.), 'inception_v4': dict(shortcut=.2), 'inception_resnet_v2': dict(scale=0.)}
+
+def check_seeds(n, # Number of seeds
+               ): # Raises `ValueError` for anything else
+    "Refuse an absurd number of seeds before anything is computed from it"
+    if not isinstance(n, int) or not 1 <= n <= 1000:
+        text = '{} is {!r}; use a whole number of at least 1 and at most 1000'
+        raise ValueError(message(lambda way: text.format(way('seeds', '--seeds'), n)))
 
 def recipes(preset='demo', # One of `PRESETS`, or a `Recipe`
             seeds=1, # Number of seeds of each network; they count up from the recipe's
@@ -39,9 +46,7 @@ def recipes(preset='demo', # One of `PRESETS`, or a `Recipe`
             **changes, # Other fields of `Recipe`
            ) -> list: # Of `Recipe`s, by seed. Raises `ValueError` for an unknown preset, field or value
     "One recipe for several networks, their controls, and seeds"
-    if not isinstance(seeds, int) or not 1 <= seeds <= 1000:
-        text = '{} is {!r}; use a whole number of at least 1 and at most 1000'
-        raise ValueError(message(lambda way: text.format(way('seeds', '--seeds'), seeds)))
+    check_seeds(seeds)
     given = isinstance(preset, Recipe)
     make = lambda m: replace(preset, model=m, **changes) if given else _preset(preset, m, **changes)
     arms = [(m, {}) for m in models] + [(m, o) for m, o in CONTROLS.items() if controls and m in models]

@@ -9,10 +9,10 @@ import json
 from hashlib import sha256
 from types import SimpleNamespace
 
-from .recipe import evaluation_steps, run_name
+from .recipe import Recipe, check_values, evaluation_steps, run_name
 
 # %% auto #0
-__all__ = ['page_digest', 'table_digest', 'seal', 'seal_broken', 'due_steps', 'disagreement']
+__all__ = ['BESIDE', 'page_digest', 'table_digest', 'beside_digests', 'seal', 'seal_broken', 'due_steps', 'disagreement']
 
 # %% ../../nbs/library/47_integrity.ipynb #47a00006
 def page_digest(meta, # Fields of a record's `.json`
@@ -26,25 +26,59 @@ def table_digest(text, # Of a record's table, with line ends as `read_text` give
     "A hash over a table"
     return sha256(text.encode()).hexdigest()
 
+BESIDE = '.activity.json', '.metrics.json' # what a run may write beside its record
+
+def beside_digests(path, # Of a record's table
+                  ) -> dict: # Ending → SHA-256, of the files that exist
+    "Hashes over the other files of a run"
+    files = {end: path.with_suffix(end) for end in BESIDE}
+    return {end: table_digest(p.read_text('utf-8', 'replace')) for end, p in files.items() if p.exists()}
+
 def seal(meta, # Fields of a record's `.json`
-         text=None, # Of its table, if the run is finished
-        ) -> dict: # `page`, and for a finished run `rows` and `table`
+         text=None, # Of its table, if it has one
+         beside={}, # What `beside_digests` returned, if the run is finished
+        ) -> dict: # `page`, and `rows`, `table` and `beside` where these are given
     "What is stored in the `.json`"
     rows = {} if text is None else dict(rows=text.count('\n') - 1, table=table_digest(text))
-    return rows | dict(page=page_digest(meta))
+    return rows | dict(page=page_digest(meta)) | (dict(beside=beside) if beside else {})
 
 # %% ../../nbs/library/47_integrity.ipynb #47a00007
 def seal_broken(meta, # Fields of a `.json` with a seal
                 text='', # Of its table, if it has one
+                beside={}, # What `beside_digests` returns now; a file may be missing
                ) -> str: # In words; empty if nothing has changed
     "What was changed after a record had been written"
     old = meta['seal'] if isinstance(meta['seal'], dict) else {}
-    new = seal(meta, text if meta.get('finished') else None)
-    if old.get('page') != new['page']: return 'the fields of the .json are not those that the run has written'
-    if (n := old.get('rows')) != new.get('rows'): return f"the table has {new['rows']} rows, and its seal says {n}"
-    return '' if old.get('table') == new.get('table') else 'the table is not the one that the run has written'
+    if old.get('page') != page_digest(meta): return 'the fields of the .json are not those that the run has written'
+    n, finished, have = old.get('rows'), meta.get('finished'), text.count('\n') - 1
+    if n is None and not finished: return '' # a trial, and an unfinished run of an older version
+    if not isinstance(n, int) or have < n or finished and have > n:
+        return f'the table has {have} rows, and its seal says {n}'
+    if old.get('table') != table_digest(text if finished else _first(text, n)):
+        return 'the table is not the one that the run has written'
+    known = old['beside'] if isinstance(old.get('beside'), dict) else {}
+    other = [end for end, sha in beside.items() if known.get(end, sha) != sha]
+    return f'the {other[0]} beside it is not the one that the run has written' if other else ''
+
+def _first(text, n): return '\n'.join([*text.split('\n')[:n + 1], '']) # of a table: the head and `n` rows
 
 # %% ../../nbs/library/47_integrity.ipynb #47a00012
+def _impossible(meta):
+    "A value that no run writes, in words; empty if there is none"
+    r, data, of = meta['recipe'], meta.get('data'), lambda *kinds: lambda v: type(v) in kinds
+    if odd := [v for v in [r.get('model', '')] if not (isinstance(v, str) or isinstance(v, dict) and isinstance(
+            v.get('name'), str))]: return f'its recipe has the model {odd[0]!r}'
+    for k in 'scale', 'shortcut':
+        v = r.get(k)
+        if not all(map(of(int, float), v if isinstance(v, list) else [0 if v is None else v])):
+            return f'its recipe has the {k} {v!r}'
+    counts = data.values() if isinstance(data, dict) else [None]
+    if data is not None and not all(type(n) is int and 0 < n < 2**32 for n in counts):
+        return f'the numbers of its images are {data!r}'
+    try: check_values({k: v for k, v in r.items() if k in Recipe.__dataclass_fields__})
+    except ValueError as e: return f'its recipe has an impossible value: {e}'
+    return ''
+
 def _names(stem, meta):
     "What a file name and the fields of a `.json` say about the same run, as pairs"
     r, name = meta['recipe'], f"{meta['model']}-{meta['seed']}"
@@ -68,6 +102,7 @@ def disagreement(stem, # Name of the files, without suffix
                  rows, # Dicts, one per evaluation
                 ) -> str: # In words; empty if everything agrees
     "The first point in which file name, `.json` and table contradict each other"
+    if wrong := _impossible(meta): return wrong
     for a, x, b, y in _names(stem, meta):
         if x != y: return f'{a} says {x!r}, {b} {y!r}'
     if not (due := due_steps(meta, rows)): return ''

@@ -22,8 +22,8 @@ from ..support.tables import markdown_table
 _all_ = ['replace']
 
 # %% auto #0
-__all__ = ['PRINTED', 'EPOCHS', 'PRESETS', 'Recipe', 'network_of', 'arm', 'model_name', 'run_name', 'settings', 'paper_epochs',
-           'preset', 'evaluation_steps', 'replace']
+__all__ = ['PRINTED', 'EPOCHS', 'PRESETS', 'Recipe', 'network_of', 'arm', 'model_name', 'run_name', 'check_values', 'settings',
+           'paper_epochs', 'preset', 'evaluation_steps', 'replace']
 
 # %% ../../nbs/library/71_recipe.ipynb #6da35073
 def _plain(v):
@@ -150,21 +150,29 @@ _RULES = {
 # %% ../../nbs/library/71_recipe.ipynb #e588f478
 _MOST = dict(width=16, px=4096, stored=4096, bs=2**20, epochs=10**6, classes=10**6, evals=10**4) # (ours)
 
-def _check_sizes(r):
+def _check_sizes(values):
     "Refuse absurd numbers, and other whole numbers above 2**32, before anything is computed from them"
-    for f in fields(r):
-        v, most = getattr(r, f.name), _MOST.get(f.name)
+    for name, v in values.items():
+        most = _MOST.get(name)
         for o in v if isinstance(v, tuple) else (v,):
             if not isinstance(o, Real) or abs(o) == inf: continue # inf is refused by the rules
             if abs(o) > (most or 2**32) and (most or isinstance(o, int)):
                 text = str(o) if isinstance(o, float) or abs(o) < 10**20 else 'a number of many digits'
-                raise ValueError(f'{f.name} is {text}; use at most {most or 2**32:,}')
+                raise ValueError(f'{name} is {text}; use at most {most or 2**32:,}')
 
-def _check(r):
-    _check_sizes(r)
+def check_values(values, # Field → value: of a recipe, or those that a record has of it
+                ): # Raises `ValueError` for a value that no recipe has
+    "Check the values of fields, each by itself"
+    values = {k: _plain(v) for k, v in values.items()}
+    _check_sizes(values)
     for names, (ok, way) in _RULES.items():
         for name in names.split():
-            if not ok(v := getattr(r, name)): raise ValueError(f'{name} is {v!r}; use {way}')
+            if name in values and not ok(v := values[name]): raise ValueError(f'{name} is {v!r}; use {way}')
+    if values.get('epochs', 1) * max(values.get('evals', [1])) > 10**6:
+        raise ValueError(f"evals is {values['evals']!r} in {values['epochs']} epochs; use at most 1,000,000 in all")
+
+def _check(r):
+    check_values({f.name: getattr(r, f.name) for f in fields(r)})
     if r.bs % r.replicas or r.bs < 2 * r.replicas:
         raise ValueError(f'replicas is {r.replicas!r}; use a divisor of {r.bs} with at least two images per part')
     if not _whole(r.px): raise ValueError(f'px is {r.px!r}; use a whole number')
@@ -217,7 +225,7 @@ def preset(name: str = 'demo', # One of `PRESETS`
     known = [f.name for f in fields(Recipe)]
     for k in changes:
         if k not in known: raise ValueError(unknown('field', k, known, most=len(known)))
-    settings = {**PRESETS[name], **(dict(model=model) if model else {}), **changes}
+    settings = {**PRESETS[name], **({} if model is None else dict(model=model)), **changes}
     if name == 'paper': settings.setdefault('epochs', paper_epochs(settings.get('model', Recipe.model)))
     return Recipe(**settings)
 

@@ -15,7 +15,7 @@ from ..architecture.custom import definition
 from ..support.files import atomic_write, naming
 from ..support.messages import message
 from .environment import environment, processor
-from .integrity import disagreement, seal, seal_broken, table_digest
+from .integrity import beside_digests, disagreement, seal, seal_broken, table_digest
 from .recipe import EPOCHS, PRINTED
 
 # %% auto #0
@@ -41,6 +41,7 @@ def _check_row(row, # One row's values by column
               ):
     "The row, if it may follow the last one"
     for k, v in row.items():
+        if isinstance(v, int) and abs(v) >= 2**63: raise ValueError(f'{where}: {k} is too large; restore the file')
         if not math.isfinite(v):
             raise ValueError(f'{where}: {k} is {v}; the run has diverged, so start it again at a lower rate')
         if k.endswith(('top1', 'top5')) and not 0 <= v <= 100:
@@ -111,8 +112,9 @@ class Record:
         "A hash over the table as it is on the disk"
         return table_digest(_text(self.path))
 
-    def write_meta(self):
-        self.meta['seal'] = seal(self.meta, _text(self.path) if self.meta['finished'] else None)
+    def write_meta(self, text=None): # Of the table, if it is not on the disk yet
+        if text is None and self.path.exists(): text = _text(self.path)
+        self.meta['seal'] = seal(self.meta, text, beside_digests(self.path) if self.meta['finished'] else {})
         atomic_write(self.path.with_suffix('.json'), page_text(self.meta))
 
     def append(self, **row): # A value for every column; `seconds` may be left to the record's own clock
@@ -123,6 +125,7 @@ class Record:
         row = {k: kind(row[k]) for k, kind in COLUMNS.items()}
         _append(self.path, _line(_check_row(row, self.last, f"{self.path}, step {row['step']}")))
         self.last = row
+        self.write_meta() # with a seal that covers the row
 
 # %% ../../nbs/library/16_records.ipynb #7e23d97f
 @patch
@@ -236,7 +239,7 @@ def read_run(path: str | Path, # The table of a record
         raise ValueError(f'{path}: {wrong}; restore both files under their own names, ' + fresh)
     if meta['finished'] and (run.torn or not run.rows):
         raise ValueError(f'{path}: finished, but its table is cut off; restore the file')
-    if 'seal' in meta and (wrong := seal_broken(meta, text)): # older records have none
+    if 'seal' in meta and (wrong := seal_broken(meta, text, beside_digests(path))): # older records have none
         raise ValueError(f'{path} was altered: {wrong}; restore both files, ' + fresh)
     return run
 
@@ -264,7 +267,7 @@ def resume(cls: Record, path, # The record's table
     step, seconds = (at[k] if v is None else v for k, v in (('step', step), ('seconds', seconds)))
     rec.meta['time']['resumed'].append(dict(step=step, clock=seconds, environment=env or environment()))
     rec._start = time.perf_counter() - (seconds if wall is None else wall)
-    rec.write_meta()
+    rec.write_meta(text) # first, because the longer table on the disk begins with this one
     atomic_write(rec.path, text)
     return rec
 
