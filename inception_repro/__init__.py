@@ -15,6 +15,9 @@ _names = {  # what users need, by the module that has it
     'architecture.draw': 'draw',
     'architecture.build': 'build',
     'architecture.weights': 'load_weights',
+    'architecture.hub': 'from_pretrained',
+    'architecture.timm_models': 'register_timm',
+    'architecture.timm_keys': 'timm_state_dict',
     'rewrites.fast': 'fast frozen',
     'data.load': 'load',
     'training.recipe': 'Recipe preset replace',
@@ -25,8 +28,8 @@ _names = {  # what users need, by the module that has it
     'results.speedup': 'speedup',
     'results.summary': 'summary',
     'results.reproduce': 'reproduce'}
-_shown = {  # for values that show themselves in a notebook
-    'architecture.display': 'display_bundle', 'architecture.draw': 'picture_bytes'}
+_shown = {  # for values that show or save themselves
+    'architecture.display': 'display_bundle', 'architecture.draw': 'picture_bytes', 'architecture.hub': 'HubModel'}
 __all__ = [name for names in _names.values() for name in names.split()]
 _homes = {name: module for part in (_names, _shown) for module, names in part.items() for name in names.split()}
 

@@ -9,6 +9,9 @@ from .architecture.variants import rewrite as rewrite
 from .architecture.draw import draw as draw
 from .architecture.build import build as build
 from .architecture.weights import load_weights as load_weights
+from .architecture.hub import from_pretrained as from_pretrained
+from .architecture.timm_models import register_timm as register_timm
+from .architecture.timm_keys import timm_state_dict as timm_state_dict
 from .rewrites.fast import fast as fast, frozen as frozen
 from .data.load import load as load
 from .training.recipe import Recipe as Recipe, preset as preset, replace as replace

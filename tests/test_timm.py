@@ -86,3 +86,66 @@ def test_a_repository_in_pretrained(tmp_path, monkeypatch):
                         lambda repo, file, **kw: asked.append(repo) or str(tmp_path / file))
     other = create_model('inception_v4', **TINY, pretrained='some-one/small')
     assert asked == ['some-one/small'] and torch.equal(other.classifier.weight, net.classifier.weight)
+
+
+# The registry, other libraries, and timm's key names
+
+@pytest.fixture
+def registered():
+    from inception_repro import register_timm
+    return register_timm()
+
+
+def test_registered_names_are_our_own(registered):
+    assert {*registered} <= {*timm.list_models()} and all(n.startswith('repro_') for n in registered)
+    assert timm.create_model('inception_v4', num_classes=2).__class__.__module__.startswith('timm')
+    assert {*timm.list_models('repro_*', pretrained=True)} == {
+        'repro_' + n.replace('.', '_') for n in list_models(pretrained=True)}
+
+
+@torch.no_grad()
+def test_an_encoder_of_segmentation_models(registered):
+    smp = pytest.importorskip('segmentation_models_pytorch')
+    net = smp.Unet('tu-repro_inception_resnet_v1', encoder_weights=None, classes=3, decoder_channels=(16, 8, 8, 4, 4))
+    assert net.eval()(torch.randn(1, 3, 96, 96)).shape == (1, 3, 96, 96)
+
+
+def test_timm_reads_a_saved_network(registered, x, tmp_path):
+    torch.manual_seed(0)
+    net = create_model('inception_v4', num_classes=3, width=1/16).eval()
+    net.save_pretrained(tmp_path)
+    other = timm.create_model(f'local-dir:{tmp_path}', pretrained=True).eval()
+    assert torch.equal(other(x), net(x)) and other.pretrained_cfg['num_classes'] == 3
+    fresh = timm.create_model(f'local-dir:{tmp_path}', num_classes=7)
+    assert fresh(x).shape == (2, 7)
+
+
+EXPORTED = {'inception_v4.released': {}, 'inception_resnet_v2.released': {}, 'inception_v3': dict(padded=True)}
+
+
+@pytest.mark.parametrize('name', EXPORTED)
+def test_weights_in_both_directions(name):
+    "Ours in timm's network, and back: the same logits, the same tensors"
+    from inception_repro import timm_state_dict
+    from inception_repro.architecture.weights import convert
+    torch.manual_seed(0)
+    net = create_model(name, num_classes=4, **EXPORTED[name]).eval()
+    for m in net.modules():
+        if isinstance(m, torch.nn.BatchNorm2d): m.running_mean.normal_(0, .1), m.running_var.uniform_(.5, 1.5)
+    sd = timm_state_dict(net)
+    peer = timm.create_model(name.removesuffix('.released'), num_classes=4).eval()
+    peer.load_state_dict(sd)
+    image = torch.randn(1, 3, 139, 139)
+    with torch.no_grad(): torch.testing.assert_close(peer(image), net(image), rtol=1e-4, atol=1e-5)
+    back, own = convert(peer.state_dict(), net), net.state_dict()
+    assert back.keys() == own.keys() and all(torch.equal(back[k], own[k]) for k in own)
+
+
+def test_the_auxiliary_head_in_both_directions():
+    from inception_repro import timm_state_dict
+    from inception_repro.architecture.weights import convert
+    net = create_model('inception_v3', aux=True, padded=True, num_classes=4)
+    peer = timm.create_model('inception_v3', aux_logits=True, num_classes=4)
+    peer.load_state_dict(timm_state_dict(net))
+    back, own = convert(peer.state_dict(), net), net.state_dict()
+    assert back.keys() == own.keys() and all(torch.equal(back[k], own[k]) for k in own)

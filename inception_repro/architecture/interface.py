@@ -82,7 +82,7 @@ class FeatureInfo(list):
 
 # %% ../../nbs/library/80_interface.ipynb #116fbb75
 class TimmMethods:
-    "Methods of timm's networks that describe a `Net`"
+    "Methods of timm's networks that describe a `Net`, and those of the Hugging Face hub"
     def get_classifier(self):
         "The classifier, a `Linear`, or an `Identity` without classes"
         return self.classifier
@@ -109,3 +109,26 @@ class TimmMethods:
             if trunk != 'trunk': return inf # a classifier, also the auxiliary one
             return number.get((stage, int(i) if i.isdigit() else 0), number[stage, 0])
         return f
+
+    def save_pretrained(self, folder, # Created if it does not exist
+                        record=None, # `Run` of the training, for the model card
+                        **kwargs, # Arguments of huggingface_hub's method, such as `push_to_hub` and `repo_id`
+                       ): # Raises `ValueError` if the record is of another network
+        "Save weights, definition and model card, as `from_pretrained` and the Hugging Face hub read them"
+        return _api().HubModel(self, record).save_pretrained(folder, **kwargs)
+
+    def push_to_hub(self, repo_id, # `owner/name`
+                    record=None, # `Run` of the training, for the model card
+                    **kwargs, # Arguments of huggingface_hub's method, such as `private` and `token`
+                   ): # The address of the commit
+        "Upload weights, definition and model card to the Hugging Face hub"
+        return _api().HubModel(self, record).push_to_hub(repo_id, **kwargs)
+
+    @staticmethod
+    def from_pretrained(source, **kwargs): # As the function `from_pretrained` takes them
+        "The network in a folder or a repository of the Hugging Face hub"
+        return _api().from_pretrained(source, **kwargs)
+
+def _api():
+    import inception_repro # only now: what saves a network imports this module
+    return inception_repro

@@ -276,7 +276,8 @@ def bench(model='inception_v4', # Name of `list_models`
     value, g = configure(model, width=width), torch.Generator().manual_seed(0)
     x, y = torch.randn(bs, 3, px, px, generator=g), torch.randint(1000, (bs,), generator=g)
     x, y = x.to(device), y.to(device)
-    check_images(x, value.name, value.in_chans, min_train_size(value) if train else min_size(value.trunk), ' to train' * train)
+    need = min_train_size(value) if train else min_size(value.trunk)
+    check_images(x, value.name, value.in_chans, need, ' to train' * train)
     if train: ways = training(value, x, y, bf16, compiled)
     else: ways = answering(build(value).to(device).eval(), x, bf16, compiled)
     passes = 3 if train else 1 # the backward pass has twice the multiply-adds of the forward pass
