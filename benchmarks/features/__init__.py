@@ -21,7 +21,8 @@ from inception_repro.support.files import atomic_write
 from inception_repro.support.tables import text_table
 
 OUT = Path(__file__).parents[1] / 'records/features.json'
-PACKAGES = 'torch', 'fastai', 'ipython', 'typer', 'rich'
+PACKAGES = ('torch', 'torchvision', 'fastai', 'timm', 'segmentation_models_pytorch', 'huggingface_hub', 'ipython', 'typer',
+            'rich')
 FEATURES = []
 TINY = dict(width=1 / 16, classes=2, per_class=8, valid_per_class=4, bs=8, epochs=1, evals=1, px=75)
 
@@ -61,7 +62,7 @@ def versions():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    from . import jupyter, shell, with_fastai  # each adds its features
+    from . import jupyter, shell, with_fastai, with_timm  # each adds its features
     areas = list(dict.fromkeys(f['area'] for f in FEATURES))
     parser.add_argument('--area', choices=areas)
     parser.add_argument('--out', type=Path, default=OUT)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin
 
@@ -18,6 +19,8 @@ from .weight_files import weights_bytes
 from .weights import hub_file
 from ..support.files import atomic_write
 from ..support.tables import markdown_table
+
+if TYPE_CHECKING: from inception_repro.architecture.build import Net
 
 # %% auto #0
 __all__ = ['hub_config', 'model_card', 'HubModel', 'from_pretrained']
@@ -132,9 +135,9 @@ class HubModel(ModelHubMixin):
                              f'and give pretrained={model_id!r}')
         return cls(create_model(args.pop('network'), pretrained=model_id, **{**args, **kwargs}))
 
-def from_pretrained(source, # A folder of `save_pretrained`, or a repository of the hub, `owner/name`
-                    **kwargs, # Other settings of `create_model`, such as `num_classes`
-                   ): # `Net`. Raises `ValueError` for other files, `OSError` if nothing can be downloaded
+def from_pretrained(source: str | Path, # A folder of `save_pretrained`, or a repository of the hub, `owner/name`
+                    **kwargs: Any, # Other settings of `create_model`, such as `num_classes`
+                   ) -> Net: # Raises `ValueError` for other files, `OSError` if nothing can be downloaded
     "Build the network that was saved, and load its weights"
     if not Path(source).is_dir(): hub_file(str(source), 'config.json') # one clear error without a network
     return HubModel.from_pretrained(str(source), **kwargs).net

@@ -9,6 +9,7 @@ import re
 import warnings
 from dataclasses import replace
 
+from .build import Net
 from .graph import Pool
 from .networks import networks
 from .variants import rewrite
@@ -54,7 +55,7 @@ def _names(text):
 # %% ../../nbs/library/83_timm_keys.ipynb #012d3173
 def _plain(trunk): return rewrite(trunk, lambda n: replace(n, padded=False) if isinstance(n, Pool) else n)
 
-def timm_state_dict(net, # `Net`: a released network or `inception_v3`, with any number of classes
+def timm_state_dict(net: Net, # A released network or `inception_v3`, with any number of classes
                    ) -> dict: # Raises `ValueError` for a network that timm does not have
     "The weights of a network under timm's names"
     name = net.network.name
