@@ -21,10 +21,11 @@ from inception_repro.evaluation.validation import valid_images
 from inception_repro.results import train_many
 from inception_repro.results.plan import plan
 from inception_repro.rewrites.fast import fast
+from inception_repro.support import dry_run
 from inception_repro.support.dry_run import WaitsForGPU, fake_gpu
 from inception_repro.training import learner as learners
 from inception_repro.training.fit import find_device, fit
-from inception_repro.training.learner import learner
+from inception_repro.training.learner import evaluate, learner, profile_step
 from inception_repro.training.recipe import network_of, run_name
 from inception_repro.training.records import read_run, run_path
 from training_fixtures import TINY, Raise
@@ -32,6 +33,7 @@ from training_fixtures import TINY, Raise
 pytestmark = pytest.mark.usefixtures('one_thread')
 TINY = replace(TINY, bs=32, epochs=1, evals=1) # two steps
 BARE = replace(TINY, scale=0.) # stem and reductions alone
+MUTATED = replace(BARE, optimizer='adamw', lr=.002)
 
 
 def train(recipe, data, **kwargs):
@@ -59,9 +61,13 @@ def devices(*nets): return {str(t.device) for net in nets for t in (*net.paramet
     dict(model='inception_v3', px=299, aux=.4, precision='bf16', replicas=2),
     dict(model='inception_v4', optimizer='adamw', lr=.002, wd=.05, hue=.2, merge=True),
     dict(model='inception_resnet_v1', channels_last=False, clip=None, compile=True, precision='fp16', replicas=3),
-    dict(model='inception_resnet_v2', precision='bf16', merge=True)], ids=lambda o: o['model'])
+    dict(model='inception_resnet_v2', precision='bf16', merge=True),
+    dict(model='inception_v3', merge=True),
+    dict(model='inception_v4', replicas=2, precision='fp16'),
+    dict(model='inception_resnet_v1', merge=True, precision='bf16'),
+    dict(model='inception_resnet_v2', replicas=2, optimizer='adamw', clip=None)], ids=str)
 def test_a_step_never_waits(data, monkeypatch, changes):
-    "Each of the four networks; each part of the learner in at least one of them"
+    "Each network with and without merging, and with and without replicas; every part of the learner in one of them"
     # in float16 one number is read in each step: whether a gradient has overflowed
     monkeypatch.setattr(torch.amp.GradScaler, '_maybe_opt_step', lambda self, opt, *args, **kwargs: opt.step())
     learn = train(replace(TINY, bs=66, **changes | dict(model=short(changes['model']))), data)
@@ -91,6 +97,11 @@ MISTAKES = {
     'an index is on the CPU': (
         augment, 'crop_box', 'torch.arange(len(u), device=u.device)', 'torch.arange(len(u))',
         'the index is on the CPU'),
+    'the labels are indexed on the CPU': (
+        learners.RecipeLoss, '__call__', 'cross_entropy(o, y,', 'cross_entropy(o, y[torch.arange(len(y))],',
+        'the index is on the CPU'),
+    'all work is waited for': (
+        learners.Average, 'after_step', 'if not', 'torch.cuda.synchronize()\n    if not', 'is waited for'),
     'a condition on a value': (
         learners.Clip, 'before_step', 'clip_norm(', 'self.norm < 0 or self.learn.loss < 9 and clip_norm(',
         'a value is read'),
@@ -104,11 +115,33 @@ def test_a_mistake_is_found(data, monkeypatch, mistake):
     "The same step as above, with one mistake in it"
     owner, name, old, new, words = MISTAKES[mistake]
     mutate(monkeypatch, owner, name, old, new)
-    recipe = replace(BARE, optimizer='adamw', lr=.002)
-    with pytest.raises(RuntimeError, match=words) as e: train(recipe, data)
+    with pytest.raises(RuntimeError, match=words) as e: train(MUTATED, data)
     assert isinstance(e.value, WaitsForGPU) == (words != DEVICES)
-    monkeypatch.undo()
-    train(recipe, data)
+
+
+def test_the_step_without_a_mistake(data): train(MUTATED, data)
+
+
+def test_an_evaluation_waits_once(data, monkeypatch):
+    "For its result, at the end"
+    waits, why = [], dry_run._wait
+    monkeypatch.setattr(dry_run, '_wait', lambda *op: waits.append(why(*op)))
+    with fake_gpu() as gpu:
+        learn = learner(replace(BARE, precision='bf16'), data, 'cuda', bare=True)
+        with gpu.no_waiting():
+            found = evaluate([learn.average.net.module, learn.model], learn.dls.valid.seek(0), learn.cast)
+    assert len(found) == 2 and [o for o in waits if o] == ['values are copied to the CPU']
+
+
+def test_fastai_s_own_loop(data):
+    "Its validation and its search for a learning rate, which saves and restores the network"
+    with fake_gpu():
+        learn = learner(BARE, data, 'cuda')
+        with learn.no_bar(), learn.no_logging():
+            learn.lr_find(num_it=2, show_plot=False, suggest_funcs=None)
+            learn.fit(1)
+        assert learn.get_preds()[0].shape == (len(data.valid), 3)
+    assert devices(learn.model) == {'cuda:0'}
 
 
 def test_a_run_in_pieces(tmp_path, data):
@@ -160,14 +193,18 @@ def test_fast(dtype):
 @pytest.mark.parametrize('train', [False, True])
 def test_benchmarks(monkeypatch, train):
     "Every contender takes its first two steps, and the product of matrices too"
-    monkeypatch.setattr(bench, 'configure', lambda *args, **kwargs: network_of(BARE, 1000))
+    net = network_of(BARE, 1000)
+    first = replace(net, trunk=replace(net.trunk, nodes=net.trunk.nodes[:3])) # stem and first reduction
+    monkeypatch.setattr(bench, 'configure', lambda *args, **kwargs: first)
     monkeypatch.setattr(bench, '_rounds', lambda steps, *_: {n: [1.] for n in steps})
     with fake_gpu(): rows = bench.bench('inception_resnet_v1', train, px=75, bs=2, device='cuda', bf16=True)
     assert [r['name'] for r in rows if 'bf16' in r['name']] == ['ours bf16' if train else 'fast bf16']
     assert not [r for r in rows if 'skipped' in r], rows
 
 
-def test_the_plan_and_the_profiler():
+def test_the_plan_and_the_profiler(data):
     with fake_gpu():
+        parts = profile_step(BARE, data, 'cuda', steps=1, skip=1)
+        assert parts.keys() == {'data', 'forward', 'backward', 'optimizer', 'average'}
         row, = plan('demo', models=['inception_resnet_v1'], steps=1, scale=0., width=1/16, compile=True)
     assert row['batch'] == 32 and row['compiled'] and row['hours'] > 0

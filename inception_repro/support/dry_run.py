@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._pytree import tree_map
 
 # %% auto #0
-__all__ = ['WaitsForGPU', 'FakeGPU', 'no_waiting', 'fake_backward', 'fake_gpu']
+__all__ = ['WaitsForGPU', 'FakeGPU', 'no_waiting', 'synchronize', 'fake_backward', 'fake_gpu']
 
 # %% ../../nbs/library/55_dry_run.ipynb #789e4be9
 class WaitsForGPU(RuntimeError): "Code for a step makes the processor wait for the GPU"
@@ -71,6 +71,11 @@ def no_waiting(self: FakeGPU):
     before, self.waiting = self.waiting, False
     try: yield
     finally: self.waiting = before
+
+@method
+def synchronize(self: FakeGPU, *_):
+    "`torch.cuda.synchronize`"
+    if not self.waiting: raise WaitsForGPU('synchronize: all work is waited for')
 
 # %% ../../nbs/library/55_dry_run.ipynb #17b4ea46
 def _backward_order(root):
@@ -143,7 +148,7 @@ def _driver(devices, capability):
         is_bf16_supported=lambda including_emulation=True: including_emulation or capability >= (8, 0),
         memory_allocated=number, max_memory_allocated=number, get_rng_state=lambda *_: state.clone(),
         is_current_stream_capturing=lambda: False,
-        **dict.fromkeys(('_lazy_init', 'synchronize', 'empty_cache', 'reset_peak_memory_stats', 'set_rng_state',
+        **dict.fromkeys(('_lazy_init', 'empty_cache', 'reset_peak_memory_stats', 'set_rng_state',
                          'manual_seed_all'), nothing))
 
 # %% ../../nbs/library/55_dry_run.ipynb #b079bf72
@@ -157,10 +162,11 @@ def fake_gpu(devices=1, # Number of GPUs
     def either(name, instead): # the replacement for fake tensors alone
         real = getattr(torch.Tensor, name)
         return lambda self, *args, **kwargs: (instead if _is_fake(self) else real)(self, *args, **kwargs)
+    def load(*args, map_location=None, **kwargs): return read(*args, map_location='cpu', **kwargs)
     on_cpu = lambda o: _placeholder(o.shape, o.dtype) if _is_fake(o) else o
     new = {fake_tensor: dict(init_gpu_context=lambda device: None),
-           torch: dict(save=lambda o, *args, **kwargs: write(tree_map(on_cpu, o), *args, **kwargs), load=read),
-           torch.cuda: _driver(devices, capability),
+           torch: dict(save=lambda o, *args, **kwargs: write(tree_map(on_cpu, o), *args, **kwargs), load=load),
+           torch.cuda: _driver(devices, capability) | dict(synchronize=mode.synchronize),
            torch.nn.Module: dict(_apply=_apply, compile=lambda self, *args, **kwargs: None),
            torch.Tensor: dict(pin_memory=_pinned, backward=either('backward', fake_backward),
                               __deepcopy__=either('__deepcopy__', _copied))}
