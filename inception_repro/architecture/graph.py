@@ -279,7 +279,10 @@ def min_size(node, # A figure
              limit=1024, # Largest side that is tried, pixels
             ) -> int: # Side of the smallest square image, pixels
     "The smallest square input that leaves at least one cell everywhere"
-    node = as_figure(node)
+    return _min_size(as_figure(node), limit)
+
+@lru_cache(maxsize=256) # every recipe asks, and to hash a network at each size takes long
+def _min_size(node, limit):
     for n in range(1, limit + 1):
         try: shape(node, (n, n, 3))
         except ValueError: continue
