@@ -57,7 +57,7 @@ RecipeFile = option(Path,
 Json = option(bool, 'Print JSON on standard output.', '--json')
 Weights = option(Path, 'Folder for the trained weights: DATASET/MODEL-SEED.safetensors.',
                  show_default='weights are not kept')
-Device = option(str, 'cpu, cuda or cuda:1.', show_default='a GPU if there is one')
+Device = option(str, 'cpu, cuda, cuda:1 or mps.', show_default='a GPU if there is one')
 Records = option(Path, 'Folder for the records of the runs: DATASET/MODEL-SEED.csv.')
 Workers = option(int, 'Processes that decode images, if the dataset does not fit in memory.')
 Memory = option(float, 'GiB of memory for decoded images. A larger dataset is decoded in every epoch.', min=0,

@@ -87,7 +87,7 @@ def stability(seeds: option(int, 'At least so many seeds of each setting.') = 1,
               draw: option(bool, 'Do not train; draw the study in RUNS again.', '--draw') = False,
               runs: option(Path, 'Folder for the records: DATASET/TRIAL.json.') = Path('runs/stability'),
               out: option(Path, 'Folder for the figures and the verdicts.') = Path('stability'),
-              device: option(str, 'cpu, cuda or cuda:1.') = 'cpu',
+              device: option(str, 'cpu, cuda, cuda:1 or mps.') = 'cpu',
               jobs: Jobs = 1,
               minutes: Minutes = None):
     "Find where residual networks die, over width, scale and learning rate (§3.3). The same command resumes."

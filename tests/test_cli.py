@@ -39,7 +39,7 @@ def test_draw(tmp_path):
     (['train', 'inception_v4', '--size', '40'], 1, 'px is 40; inception_v4 needs 75'),
     (['train', 'inception_v4', '--preset', 'tiny40'], 1, 'give --data'),
     (['train', 'inception_v4', '--preset', 'tiny40', '--data', 'no/such/folder'], 1, 'no/such/folder'),
-    (['train', 'inception_v4', '--device', 'gpu'], 1, "unknown device 'gpu'; one of cpu, cuda, cuda:N"),
+    (['train', 'inception_v4', '--device', 'gpu'], 1, "unknown device 'gpu'; one of cpu, cuda, cuda:N, mps"),
     (['train', 'inception_v4', '--lr', '.02', '--set', 'lr=.01'], 1, '--lr and --set lr are both given'),
     (['train', 'inception_v4', '--resume'], 2, 'run the same command again'),
     (['reproduce', '--seeds', '0'], 1, '--seeds is 0'),

@@ -78,7 +78,7 @@ def test_a_gpu_does_not_know_the_step():
 
 @pytest.mark.parametrize('device', ['gpu', 'cuda:x', 'cuda:', 'xla', 'CPU', 'meta'])
 def test_unknown_device(tmp_path, device):
-    with pytest.raises(ValueError, match=f"^unknown device '{device}'; one of cpu, cuda, cuda:N$"):
+    with pytest.raises(ValueError, match=f"^unknown device '{device}'; one of cpu, cuda, cuda:N, mps$"):
         fit(TINY, tmp_path, device=device)
     assert not list(tmp_path.iterdir())
 
@@ -90,6 +90,13 @@ def test_devices_that_are_there(monkeypatch):
         'cuda', 'cpu', 'cpu', 'cuda:1']
     with pytest.raises(ValueError, match="device is 'cuda:2', but torch finds 2, cuda:0 to cuda:1"):
         train.find_device('cuda:2')
+
+
+def test_apples_gpu(monkeypatch):
+    "Asked for by name; without one the error is that of every other missing GPU"
+    with pytest.raises(ValueError, match="device is 'mps', but torch .* finds no GPU"): train.find_device('mps')
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: True)
+    assert [str(train.find_device(d)) for d in ('mps', None)] == ['mps', 'cpu']
 
 
 def test_bf16_step(data):

@@ -21,8 +21,8 @@ from inception_repro.support.files import atomic_write
 from inception_repro.support.tables import text_table
 
 OUT = Path(__file__).parents[1] / 'records/features.json'
-PACKAGES = ('torch', 'torchvision', 'fastai', 'timm', 'segmentation_models_pytorch', 'huggingface_hub', 'ipython', 'typer',
-            'rich')
+PACKAGES = ('torch', 'torchvision', 'fastai', 'timm', 'segmentation_models_pytorch', 'huggingface_hub', 'ipython',
+            'typer', 'rich')
 FEATURES = []
 TINY = dict(width=1 / 16, classes=2, per_class=8, valid_per_class=4, bs=8, epochs=1, evals=1, px=75)
 

@@ -25,6 +25,7 @@ from ..rewrites.merge import merge_1x1
 from ..support.files import atomic_write
 from ..support.tables import markdown_table
 from ..training.average import RunningAverage
+from ..training.environment import wait_for
 from ..training.flat import lay_flat, tensor_pairs
 from ..training.optim import RMSPropTF
 from ..training.records import environment
@@ -35,9 +36,6 @@ __all__ = ['race', 'table', 'write_bench', 'answer', 'answering', 'compile_for_i
 
 # %% ../../nbs/library/40_bench.ipynb #20e9d7e2
 def _cuda(device): return torch.device(device).type == 'cuda'
-
-def _wait(device):
-    if _cuda(device): torch.cuda.synchronize(device)
 
 def _why(e): return f'{type(e).__name__}: {e}'.split('\n')[0][:200]
 
@@ -64,10 +62,10 @@ def _line_up(contenders, device, say):
 # %% ../../nbs/library/40_bench.ipynb #e6a2b4d7
 def _turn(step, times, device):
     if _cuda(device): step()  # allocates again what the others have used
-    _wait(device)
+    wait_for(device)
     start = time.perf_counter()
     for _ in range(times): step()
-    _wait(device)
+    wait_for(device)
     return (time.perf_counter() - start) / times
 
 def _rounds(steps, out, rounds, turn, device):

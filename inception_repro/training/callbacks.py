@@ -18,6 +18,7 @@ from ..support.messages import message
 from ..support.progress import ProgressBars
 from .activity import activity
 from .checkpoint import run_state
+from .environment import wait_for
 from .learner import TrainingCallback, evaluate
 from .recipe import evaluation_steps, run_name
 from .records import COLUMNS
@@ -39,8 +40,7 @@ class Stopwatch(TrainingCallback):
     def start(self): self.started = time.perf_counter()
     def before_fit(self): self.start()
 
-    def synchronize(self):
-        if (device := self.count.total.device).type == 'cuda': torch.cuda.synchronize(device)
+    def synchronize(self): wait_for(self.count.total.device)
 
     def after_batch(self):
         self.n += 1
@@ -129,7 +129,7 @@ def tell(self: RecordKeeper, more): # Values of the metrics
 # %% ../../nbs/library/63_callbacks.ipynb #2e7cb308
 @patch
 def peak(self: RecordKeeper):
-    "Peak memory of the run, in bytes; 0 on a CPU"
+    "Peak memory of the run, in bytes; 0 where torch does not count it, on a CPU and on Apple's GPUs"
     device = self.count.total.device
     return max(self.memory, torch.cuda.max_memory_allocated(device) if device.type == 'cuda' else 0)
 

@@ -25,14 +25,16 @@ __all__ = ['seeded', 'run_state', 'restore', 'Checkpoints']
 def _generators(device):
     "States of all random generators, in types that `torch.load` reads safely"
     name, keys, *rest = np.random.get_state()
-    cuda = torch.cuda.get_rng_state(device) if torch.device(device).type == 'cuda' else None
-    return dict(python=random.getstate(), numpy=(name, keys.tolist(), *rest), torch=torch.get_rng_state(), cuda=cuda)
+    kind = torch.device(device).type
+    gpu = torch.cuda.get_rng_state(device) if kind == 'cuda' else torch.mps.get_rng_state() if kind == 'mps' else None
+    return dict(python=random.getstate(), numpy=(name, keys.tolist(), *rest), torch=torch.get_rng_state(), cuda=gpu)
 
 def _set_generators(s, device):
     random.setstate(s['python'])
     np.random.set_state((s['numpy'][0], np.array(s['numpy'][1], dtype=np.uint32), *s['numpy'][2:]))
     torch.set_rng_state(s['torch'])
-    if s['cuda'] is not None: torch.cuda.set_rng_state(s['cuda'], device)
+    if (gpu := s['cuda']) is None: return
+    torch.mps.set_rng_state(gpu) if torch.device(device).type == 'mps' else torch.cuda.set_rng_state(gpu, device)
 
 @contextmanager
 def seeded(seed, device):

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['processor', 'environment']
+__all__ = ['processor', 'wait_for', 'environment']
 
 # %% ../../nbs/library/77_environment.ipynb #55a00006
 def _commit():
@@ -38,6 +38,13 @@ def processor():
     return f'{name[1] if name else platform.processor()} ({torch.backends.cpu.get_cpu_capability()})'
 
 # %% ../../nbs/library/77_environment.ipynb #55a00007
+def wait_for(device): # Of tensors
+    "Wait until a GPU has finished its work, before a clock is read"
+    import torch
+    device = torch.device(device)
+    if device.type == 'cuda': torch.cuda.synchronize(device)
+    elif device.type == 'mps': torch.mps.synchronize()
+
 def environment(device='cpu', # Device of the run, as torch knows it: 'cpu', 'cuda:1'
                ) -> dict: # Text by name; None where a value is unknown
     "Versions, commit and device"

@@ -127,12 +127,12 @@ def run_loop(learn, # Made by `learner`
             if hasattr(learn, cb): getattr(learn, cb).close()
 
 # %% ../../nbs/library/19_fit.ipynb #02c9d56d
-def find_device(device): # None, 'cpu', 'cuda' or 'cuda:1'
+def find_device(device): # None, 'cpu', 'cuda', 'cuda:1' or 'mps' (an Apple GPU)
     "The device to train on; raises `ValueError` if it does not exist"
     n = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    found = re.fullmatch(r'cpu|cuda(:(\d+))?', str(device or ('cuda' if n else 'cpu')))
-    if not found: raise ValueError(f"unknown device '{device}'; one of cpu, cuda, cuda:N")
-    if found[0] == 'cpu': return torch.device('cpu')
+    found = re.fullmatch(r'cpu|mps|cuda(:(\d+))?', str(device or ('cuda' if n else 'cpu')))
+    if not found: raise ValueError(f"unknown device '{device}'; one of cpu, cuda, cuda:N, mps")
+    if found[0] == 'cpu' or found[0] == 'mps' and torch.backends.mps.is_available(): return torch.device(found[0])
     if not n: raise ValueError(f"device is '{device}', but torch {torch.__version__} finds no GPU; use 'cpu'")
     if int(found[2] or 0) >= n: raise ValueError(f"device is '{device}', but torch finds {n}, cuda:0 to cuda:{n - 1}")
     return torch.device(found[0])
@@ -213,7 +213,7 @@ def _return_finished(run, save_weights):
 def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is trained as the preset `demo`
         out: str | Path = 'runs', # Folder of the records; this one's is `out/<dataset>/<model>-<seed>.csv`
         data: Any = None, # A folder with train/ and val/; a `Data`; `DataLoaders`; None: generated or downloaded data
-        device: str | torch.device | None = None, # 'cpu', 'cuda' or 'cuda:1'; by default a GPU if there is one
+        device: str | torch.device | None = None, # 'cpu', 'cuda', 'cuda:1' or 'mps'; by default 'cuda' if there is one
         fresh: bool = False, # Start again, and replace an existing record
         save_weights: str | Path | None = None, # File for the averaged weights: .pth, .pt: PyTorch, else safetensors
         save_every: float = 300., # Seconds between checkpoints; a small network is also saved after every evaluation

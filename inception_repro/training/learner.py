@@ -24,6 +24,7 @@ from ..data.load import NAMES, Data, load
 from ..rewrites.merge import merge_1x1
 from ..support.messages import message
 from .average import RunningAverage
+from .environment import wait_for
 from .flat import lay_flat, tensor_pairs
 from .optim import RMSPropTF
 from .recipe import network_of
@@ -94,7 +95,7 @@ def precision_on(recipe, # `Recipe`
                 ) -> str: # 'float32', 'bf16' or 'fp16'
     "The precision that a recipe fixes; else the fastest one that the device has in hardware"
     if recipe.precision != 'auto': return recipe.precision
-    if torch.device(device).type == 'cpu': return 'float32'
+    if torch.device(device).type != 'cuda': return 'float32'
     has = torch.cuda.get_device_capability(device) # AMD's numbers are all above these
     return 'bf16' if has >= (8, 0) else 'fp16' if has >= (7, 0) else 'float32'
 
@@ -266,7 +267,7 @@ def evaluate(nets, # Networks; they remain in evaluation mode
             loss = cross_entropy(pred, yb, reduction='sum')
             sums.append(torch.stack([loss, (~hits[:, 0]).sum(), (~hits.any(1)).sum()]))
             if metrics: kept.append((pred, yb))
-    sums = torch.stack(sums).view(-1, len(nets), 3).double().cpu().sum(0) / n
+    sums = torch.stack(sums).view(-1, len(nets), 3).cpu().double().sum(0) / n
     return [dict(loss=a, top1=100 * b, top5=100 * c, **_measured(metrics, kept[i::len(nets)]))
             for i, (a, b, c) in enumerate(sums.tolist())]
 
@@ -277,7 +278,7 @@ class _Clock(TrainingCallback):
     def __init__(self, todo): self.times, self.todo = [], todo # of whole steps
 
     def mark(self, name):
-        if (device := self.count.total.device).type == 'cuda': torch.cuda.synchronize(device)
+        wait_for(self.count.total.device)
         now = time.perf_counter()
         if name: self.step[name] = now - self.last
         else: self.step = {}
