@@ -102,6 +102,14 @@ def run(root):
     return path
 
 
+def unfinished(root):
+    "The record of a run that goes on"
+    rec = Record.create(root, 'inception_v4', 0, 'fractals', '0', RECIPE, ENV, True, dict(train=640))
+    for step in STEPS[:2]:
+        rec.append(**{k: 40. for k in COLUMNS} | dict(epoch=step / 20, step=step, images=32 * step))
+    return rec.path
+
+
 def bytes_of_records(whole, every):
     "Each byte of both files is changed, and each file is cut at each byte"
     before = read_run(whole)
@@ -211,6 +219,7 @@ def main():
                 'fsync, rename, chmod or unlink fails': failing_calls(tmp, whole),
                 'a byte of a checkpoint is damaged': bytes_of_checkpoints(tmp, draw, args.sample),
                 'a byte of a record is damaged': bytes_of_records(run(tmp / 'bytes'), args.every),
+                'a byte of an unfinished record is damaged': bytes_of_records(unfinished(tmp / 'going'), args.every),
                 'a recipe is fuzzed': recipes(draw, args.recipes),
                 'a command line is fuzzed': commands(draw, args.commands, tmp),
                 'training is stopped by a signal': signals(tmp, draw, args.signals)}

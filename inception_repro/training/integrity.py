@@ -49,6 +49,8 @@ def seal_broken(meta, # Fields of a `.json` with a seal
                ) -> str: # In words; empty if nothing has changed
     "What was changed after a record had been written"
     old = meta['seal'] if isinstance(meta['seal'], dict) else {}
+    if old.keys() - {'rows', 'table', 'page', 'beside'} or ('rows' in old) != ('table' in old):
+        return 'its seal is damaged'
     if old.get('page') != page_digest(meta): return 'the fields of the .json are not those that the run has written'
     n, finished, have = old.get('rows'), meta.get('finished'), text.count('\n') - 1
     if n is None and not finished: return '' # a trial, and an unfinished run of an older version
