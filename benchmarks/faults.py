@@ -189,7 +189,7 @@ main()
 
 def signals(tmp, draw, n):
     "SIGTERM and SIGHUP during training: exit code 75 and a checkpoint"
-    small = [o for s in ('classes=3', 'per_class=22', 'valid_per_class=4', 'epochs=9') for o in ('--set', s)]
+    small = [o for s in ('classes=3', 'per_class=22', 'valid_per_class=4', 'epochs=10000') for o in ('--set', s)]
     for i in range(n):
         args = [sys.executable, '-c', TRAIN, 'train', 'inception_resnet_v1', '--width', '.0625',
                 '--runs', str(tmp / f's{i}'), *small]

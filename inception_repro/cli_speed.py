@@ -41,7 +41,7 @@ def plan(preset: Preset = 'paper',
         row = [r[k] for k in ('model', 'epochs', 'images', 'steps', 'exaflops', 'batch', 'images_per_second', 'hours')]
         print(text_row([*row, f"{r['hours'] / 8:.2g}"], widths, align), flush=True)
     changes = read_recipe(recipe, ('model', 'seed')) | recipe_changes(settings)
-    rows = measure(preset, device, bs, steps, names, say, each, record, **changes)
+    rows = measure(preset, device, bs, steps, names, say, each, record, changes)
     if as_json: return print_json(rows)
     how = f"in {rows[0]['precision']}, {'' if rows[0]['compiled'] else 'not '}compiled"
     whole = f"{sum(r['hours'] for r in rows):.3g} hours together, " * (len(rows) > 1)

@@ -52,3 +52,13 @@ def test_plan_of_the_paper_on_a_cpu_does_not_compile(monkeypatch):
     monkeypatch.delattr(torch.nn.Module, 'compile')
     row, = plan('paper', 'cpu', bs=2, steps=1, models=['inception_resnet_v1'], width=1/16, px=75, stored=75)
     assert row['images_per_second'] > 0
+
+
+def test_a_plan_of_another_batch(tmp_path, capsys):
+    "The recipe's batch is changed by --set and by --recipe; --bs is the batch that is timed"
+    from inception_repro import cli
+    small = ['px=75', 'stored=75', 'width=0.0625', 'scale=0', 'per_class=64', 'classes=4']
+    (tmp_path/'a.toml').write_text('bs = 16')
+    for how in dict(settings=[*small, 'bs=16']), dict(settings=small, recipe=tmp_path/'a.toml'):
+        cli.plan('demo', 'cpu', models='inception_resnet_v1', steps=1, **how)
+        assert '   16 ' in capsys.readouterr().out.splitlines()[1]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inception_repro.data.load import load
+from inception_repro.data.load import load, own_data
 from inception_repro.evaluation.validation import valid_images
 from inception_repro.training.fit import fit
-from inception_repro.training.recipe import preset
+from inception_repro.training.recipe import preset, replace
 
 ENV = dict(commit=None, device='cpu', python='3', torch='2', fastai='2', inception_repro='0')
 RECIPE = preset('demo', 'inception_resnet_v1', dataset='pets', classes=2, per_class=None, valid_per_class=None, bs=8,
@@ -47,6 +47,26 @@ def test_two_folders_of_one_name(tmp_path, memory):
     os.rename(two.parent, tmp_path/'c')
     os.rename(one.parent, tmp_path/'b') # the same images in another place
     assert fit(RECIPE, tmp_path/'runs', tmp_path/'b/pets', **quiet).rows == run.rows
+
+
+def test_two_dataloaders_of_one_name(tmp_path):
+    "fastai's own loaders are told apart as well: from files by their contents, from anything else by a batch"
+    from fastai.vision.data import ImageDataLoaders
+    loaders = lambda root: ImageDataLoaders.from_folder(root, valid='val', bs=8, num_workers=0, device='cpu')
+    recipe, quiet = replace(RECIPE, px=75), dict(device='cpu', env=ENV, progress=False)
+    folders = [pets(tmp_path/k/'pets', seed) for k, seed in (('a', 1), ('b', 2), ('c', 1))]
+    hashes = [own_data(loaders(o), 'pets').hash for o in folders]
+    assert hashes[0] == hashes[2] != hashes[1]
+    from fastai.vision.augment import Resize
+    big = lambda k: ImageDataLoaders.from_folder(tmp_path/k/'pets', valid='val', bs=8, num_workers=0, device='cpu',
+                                                 item_tfms=Resize(75))
+    run = fit(recipe, tmp_path/'runs', big('a'), **quiet)
+    assert fit(recipe, tmp_path/'runs', big('c'), **quiet).rows == run.rows
+    with pytest.raises(ValueError, match="other images that are also called 'pets'"):
+        fit(recipe, tmp_path/'runs', big('b'), **quiet)
+    plain = [own_data(load(tmp_path/k/'pets', 16, progress=False).dataloaders(8, 16, device='cpu'), 'pets').hash
+             for k in 'abc']
+    assert plain[0] == plain[2] != plain[1]
 
 
 @pytest.mark.parametrize('memory', [2**30, 0])

@@ -84,13 +84,26 @@ class OwnData(Data):
         from fastai.data.core import DataLoaders
         return DataLoaders(*map(_Loader, (self.dls.train, self.dls.valid)), device=device)
 
+def _loaders_hash(dls, names):
+    "A hash over names, contents and labels of files; of other items, over their number and a batch for validation"
+    sets, found = (dls.train.dataset, dls.valid.dataset), [names]
+    for o in sets:
+        items = list(getattr(o, 'items', ()))
+        if not (items and hasattr(o, 'tls') and all(isinstance(p, Path) for p in items)): break
+        root = Path(os.path.commonpath([p.parent for p in items]))
+        found.append(content_hash(root, sorted((str(p.relative_to(root)), int(y)) for p, y in zip(items, o.tls[-1]))))
+    else: return sha256(repr(found).encode()).hexdigest()
+    batch = [t.as_subclass(torch.Tensor).cpu() for t in dls.valid.one_batch()]
+    return sha256(repr((names, *map(len, sets), digest(*batch))).encode()).hexdigest()
+
 def own_data(dls, # fastai's `DataLoaders` of images and one label each
              name, # Of the dataset
             ) -> OwnData: # Raises `ValueError` for loaders without classes
     "`DataLoaders` of your own, to train on"
     if not (names := getattr(dls, 'vocab', None)):
         raise ValueError('the DataLoaders have no vocab; make them for classification, as ImageDataLoaders does')
-    return OwnData(name, tuple(map(str, names)), dls.train.dataset, dls.valid.dataset, 'DataLoaders', [], dls)
+    names = tuple(map(str, names))
+    return OwnData(name, names, dls.train.dataset, dls.valid.dataset, _loaders_hash(dls, names), [], dls)
 
 # %% ../../nbs/library/13_load.ipynb #5c2c3103
 NAMES = ('fractals', *(f'{o}{size}' for o in ('imagenette', 'imagewoof') for size in ('', '_160', '_320')))
@@ -102,6 +115,7 @@ def dataset_root(source):
     from fastai.data.external import URLs, fastai_path, untar_data
     try: return untar_data(url := getattr(URLs, source.upper()))
     except OSError as e:
+        with suppress(OSError): (fastai_path('archive')/f"{url.rsplit('/', 1)[-1]}.lock").unlink()
         for p in (fastai_path('archive'), fastai_path('data')): # fastai has created them
             with suppress(OSError): p.rmdir()
         raise UserError(lambda way: f'{source} cannot be downloaded from {url}: {getattr(e, "reason", e)}; without a '

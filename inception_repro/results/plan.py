@@ -75,7 +75,8 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
          say=lambda *_: None, # Called with the name of each network before it is timed
          each=lambda *_: None, # Called with each estimate
          record=None, # JSON file for all estimates, with the recipe and the environment
-         **changes, # Other fields of `Recipe`
+         fields={}, # Fields of `Recipe` to change, among them `bs`
+         **changes, # The same, as arguments
         ) -> list: # Of dicts: model, epochs, images, steps, exaflops, precision, compiled, batch, hours, …
     "Estimate how long a preset would take on this machine, from a short timing"
     from inception_repro.training.fit import find_device
@@ -85,7 +86,7 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
             raise ValueError(f'{name} is {v!r}; use a whole number of at least {least} and at most {most:,}')
     device, rows = find_device(device), []
     if record: check_writable(record)
-    todo = recipes(preset, models=models, **changes)
+    todo = recipes(preset, models=models, **{**fields, **changes})
     for r in todo: data_size(r) # an unknown dataset is an error before anything is timed
     todo = [replace(r, precision=precision_on(r, device), compile=r.compile and device.type != 'cpu') for r in todo]
     for r in todo:
