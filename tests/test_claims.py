@@ -135,7 +135,7 @@ def test_a_cause_is_judged_by_a_network_with_shortcuts(tmp_path, half, verdict):
     nets = {PURE: (3, 20), RESIDUAL: (1.5, 20)} | ({TWIN: (half, 20)} if half else {})
     j = judged(faster(large, causal=True), tmp_path, nets)
     assert j.verdict == verdict
-    assert ('only the addition differs' in j.numbers) == ('shortcuts × 0.2 added' in j.brief) == bool(half)
+    assert ('twin, shortcuts × 0.2 added' in j.numbers) == ('shortcuts × 0.2 added' in j.brief) == bool(half)
     assert (TRAIN['control'] in j.command) == (not half)
     assert faster(large)(Records(tmp_path)).verdict == CONFIRMED # a caption compares two curves
 

@@ -121,11 +121,13 @@ def evidence(self: Page,
              links=False, # Whether to link the figures, as seen from a notebook
             ) -> str: # Markdown
     "The runs, the errors at the end, the evidence for each row, and the commands"
-    own, rows = {line: i for i, line in enumerate(self.commands(), 1)}, []
+    own, rows, seen = {line: i for i, line in enumerate(self.commands(), 1)}, [], {}
     for i, (c, j) in enumerate(self.rows, 1):
+        first = seen.setdefault(j.numbers or i, i) # the same evidence is written once
         figures = '<br>'.join(_link(f, links) for f in filter(None, j.figure.split(', ')))
         numbers = ', '.join(map(str, sorted({own[line] for line in j.command.splitlines()})))
-        rows.append((i, c.tested or 'as it stands', j.numbers or j.reason, figures or '–', numbers or '–'))
+        said = (j.numbers or j.reason) if first == i else f'as row {first}'
+        rows.append((i, c.tested or 'as it stands', said, figures or '–', numbers or '–'))
     blocks = ['### Training runs', _table(_RUNS, self.runs), _table(_ENDS, self.ends)] if self.runs else []
     blocks += ['### Evidence', _table(('row', 'tested as', 'evidence', 'figure', 'command'), rows)]
     commands = '\n'.join(f'{i}. `{line}`' for line, i in own.items())

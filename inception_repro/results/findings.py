@@ -27,20 +27,25 @@ MATCHES = .1 # The same for "matches" (ours)
 def _more(f, a, b): # Such as '+5 %'
     return f'{f(network(a)) / f(network(b)) - 1:+.0%}'.replace('-', '−').replace('%', ' %')
 
+def _reading(name): # 'inception_resnet_v2.released' → 'as released'
+    "What a name says after its dot, in words"
+    reading = name.partition('.')[2]
+    return 'as released' if reading == 'released' else f"with {reading[1:].replace('_', '/')} blocks"
+
 def _cost(a, b): return f'{network_label(a)} has {_more(macs, a, b)} multiply-adds and {_more(params, a, b)} parameters'
 
 def cost(a, b, within, others=()): # Names of networks; `others` are other readings of `a`
     "A judge: the multiply-adds of `a` differ from those of `b` by at most the share `within`"
     def judge(records):
-        share = macs(network(a)) / macs(network(b)) - 1
+        near = [abs(macs(network(o)) / macs(network(b)) - 1) <= within for o in (a, *others)]
         text = f'against {network_label(b)}, 299×299 pixels: ' + '; '.join(_cost(o, b) for o in (a, *others))
-        verdict = CONFIRMED if abs(share) <= within else CONTRADICTED
-        return _counted(records, verdict, text, a, b)
+        return _counted(records, weigh([CONFIRMED if o else CONTRADICTED for o in near]), text, a, b, others)
     return judge
 
-def _counted(records, verdict, text, a, b):
+def _counted(records, verdict, text, a, b, others=()):
     "A `Judgement` by counts from the figures"
     figure, brief = records.name('architecture/fig15.svg'), f'{_more(macs, a, b)} multiply-adds'
+    if others: brief += ' as printed' + ''.join(f', {_more(macs, o, b)} {_reading(o)}' for o in others)
     return Judgement(verdict, text, (), figure, 'inception-repro models', brief=brief)
 
 def costlier(a, b):

@@ -85,7 +85,7 @@ def _needs(s):
 def no_blocks(residual): return f'{residual}+no_blocks'
 
 def twins(names, pure, residual) -> list: # `names`: of networks with records
-    "Pairs (without the addition, with it) of networks that differ in nothing else"
+    "Pairs (without the additions, with them) of versions of the same network"
     added = [(pure, n) for n in sorted(names) if n.startswith(f'{pure}+shortcut')] if pure in names else []
     without, normed = f'{residual}+no_addition', f'{residual}+scale1+projection_norm'
     same = next((n for n in (normed, f'{residual}+scale1', residual) if n in names), None)
@@ -95,7 +95,7 @@ def twins(names, pure, residual) -> list: # `names`: of networks with records
 @dataclass(frozen=True)
 class Controls:
     "What the controls of a pair show"
-    cause: str | None # The verdict on the addition; None without a twin
+    cause: str | None # The verdict on the shortcuts; None without a twin
     text: str
     brief: str # The ratios of the twins
 
@@ -104,15 +104,21 @@ def _enough(verdict, runs, models, metric):
     few = min(len(ends(runs, m, metric)) for m in models) < SEEDS
     return PARTLY if few and verdict == CONFIRMED else verdict
 
+def _change(pure, without, one):
+    "In what two twins differ"
+    if without == pure:
+        scale = one.removeprefix(f'{pure}+shortcut')
+        return 'shortcuts added' if scale == '1' else f'shortcuts × {scale} added'
+    return 'additions removed' if one.endswith('+projection_norm') else 'additions removed, projections normalised'
+
 def controls(runs, pure, residual, metric, need) -> Controls:
     "The twins of a pair, and the residual network without its blocks"
     names, said, brief, verdicts = {r.meta['model'] for r in runs}, [], [], []
     for without, one in twins(names, pure, residual):
         s = speedup(runs, without, one, metric)
         verdicts.append(_enough(_speed(s, need), runs, (without, one), metric))
-        said.append(f'only the addition differs: {_needs(s)}')
-        scale = one.removeprefix(f'{pure}+shortcut')
-        change = f'shortcuts × {scale} added' if without == pure else 'additions removed'
+        change = _change(pure, without, one)
+        said.append(f'twin, {change}: {_needs(s)}')
         brief.append(f'{change}: {ratio_text(*s.ratio)}×')
     if (c := no_blocks(residual)) in names:
         s = speedup(runs, residual, c, metric)
@@ -139,7 +145,7 @@ def _faster(records, folder, pure, residual, metric, need, causal):
     if causal: verdict = _caused(verdict, more.cause)
     text = f'{_needs(s)} ({metric_label(metric)}); {more.text}'
     brief = f'{network_label(pure)}, {short_name(folder)}: {ratio_text(*s.ratio)}×'
-    if causal: brief += f" ({more.brief or 'no network in which only the addition differs'})"
+    if causal: brief += f" ({more.brief or 'no twin'})"
     number, = (n for n, p in figures.items() if p.models == (pure, residual) and p.metric == metric)
     return _judged(records, folder, verdict, text, number, TRAIN['control'] if more.cause is None else '', brief)
 
@@ -152,8 +158,10 @@ def _judged(records, folder, verdict, text, number, more='', brief=''): # `more`
 # %% ../../nbs/library/37_judges.ipynb #3564231e
 def _nothing(models, train):
     "The `Judgement` if there are no records"
-    names = ', '.join(map(network_label, models))
-    return Judgement(UNTESTED, command=train, reason=f'There is no record of {names} yet.')
+    names = [*map(network_label, models)]
+    lack = f"are no records yet that compare {', '.join(names[:-1])} and {names[-1]}" if names[1:] else (
+        f'is no record yet of this network: {names[0]}')
+    return Judgement(UNTESTED, command=train, reason=f'There {lack}.')
 
 def faster(pair, # Pure and residual network
            metric='top1', # Or 'top5'
@@ -234,17 +242,17 @@ def competitive(a, b, metric='top1', number=23):
 
 # %% ../../nbs/library/37_judges.ipynb #eb32128b
 def _size(v3, r1, v4, r2): return (v3 - v4 + r1 - r2) / 2 # effect of size, points
-def _kind(v3, r1, v4, r2): return (v3 - r1 + v4 - r2) / 2 # effect of the connections, points
+def _kind(v3, r1, v4, r2): return (v3 - r1 + v4 - r2) / 2 # effect of kind, points
 
 def larger(metric='top5', number=25):
     "A judge: the larger networks end with lower errors"
     decide = lambda d: CONFIRMED if d.low > 0 else CONTRADICTED if d.high < 0 else NOT_OBSERVED
-    return at_end(_FOUR, _size, decide, 'the larger networks gain', metric, number)
+    return at_end(_FOUR, _size, decide, 'effect of size (smaller minus larger networks)', metric, number)
 
 def mainly_size(metric='top5', number=25):
-    "A judge: the effect of size exceeds that of the connections"
+    "A judge: the effect of size exceeds that of kind (pure or residual)"
     def decide(d): return CONFIRMED if d.low > 0 else CONTRADICTED if d.high < 0 else NOT_OBSERVED
-    what = 'effect of size minus effect of the connections'
+    what = 'effect of size minus effect of kind'
     return at_end(_FOUR, lambda *e: _size(*e) - abs(_kind(*e)), decide, what, metric, number)
 
 # %% ../../nbs/library/37_judges.ipynb #da97babc
@@ -262,7 +270,8 @@ def same_picture(records):
         same = sum(x == y for x, y in known)
         verdict = NOT_OBSERVED if not known else CONFIRMED if same == len(known) else PARTLY if same else CONTRADICTED
         text = f'{len(known)} of 6 pairs of networks differ at the end in both errors, {same} of these in one direction'
-        brief = f'{short_name(folder)}: {same} of {len(known)} pairs in the same order'
+        order = f'{same} of {len(known)} pairs in the same order' if known else 'no two differ clearly in both errors'
+        brief = f'{short_name(folder)}: {order}'
         return _judged(records, folder, verdict, text, 26, brief=brief)
     found = [f for f in records.sets(_FOUR) if paired(records.runs(f), 'top1', _size, _FOUR)]
     return combine(*map(judge, found)) if found else _nothing(_FOUR, TRAIN['short'])

@@ -48,7 +48,7 @@ def _describe(rs):
     "Outcomes of runs, their zeros and errors"
     wrong = f", top-1 error {_span(errors, '{:.0f}')} %" if (errors := final_errors(rs)) else ''
     if not rs: return count_outcomes(rs)
-    return f"{count_outcomes(rs)} ({_span([late_median(r, 'zeros') for r in rs], '{:.1%}')} zeros{wrong})"
+    return f"{count_outcomes(rs)} ({_span([100 * late_median(r, 'zeros') for r in rs], '{:.1f} %')} zeros{wrong})"
 
 def _verdict(sentence, runs, seen, against, numbers, partly=False):
     "A row; `runs` is empty if the sentence was not tested"
@@ -64,14 +64,14 @@ def _wide(results):
     dead = [r for r in wide if outcome(r) == 'dead']
     steps, many, longest = sorted(map(death_step, dead)), 10_000, max((r.trial.steps for r in wide), default=0)
     most = max([np.nanmax(r['zeros']) for r in wide], default=0)
-    when = f'{DEAD:.0%} zeros first at step {_span(steps)}; ' if dead else ''
+    when = f'{100 * DEAD:.0f} % zeros first at step {_span(steps)}; ' if dead else ''
     fewer = f'; fewer, down to {min(r.trial.filters for r in narrow)}: {_describe(narrow)}' if narrow else ''
     yield _verdict('if the number of filters exceeded 1000, the residual variants started to exhibit instabilities',
                    wide, _failing(wide) and narrow and not _failing(narrow), False,
                    f'more than 1000 filters: {_describe(wide)}{fewer}', _failing(wide))
     yield _verdict('the network has just "died" early in the training, meaning that the last layer before the average '
                    'pooling started to produce only zeros', wide, dead, False,
-                   f'{count_outcomes(wide)}, at most {most:.2%} zeros')
+                   f'{count_outcomes(wide)}, share of zeros up to {100 * most:.2f} %')
     yield _verdict('after a few tens of thousands of iterations', wide, steps and steps[0] >= many,
                    steps and longest >= many, f'{when}runs of up to {longest} steps')
 
@@ -115,11 +115,12 @@ def _scaling(results):
                    + f'; scaled networks that fail unscaled: {count_outcomes(there)}' * (there != scaled),
                    saved > lost and _stable(there) >= .5)
     by = {s: rs for s in SCALES[1:] if (rs := [r for r in there if r.trial.scale == s])}
+    most = lambda f: [f(rs) > .5 for rs in by.values()] # with each of the scales
     yield _verdict('In general we picked some scaling factors between 0.1 and 0.3', scaled,
-                   max(map(_share, by.values()), default=0) > .5, by,
+                   by and all(most(_share)), by,
                    '; '.join(f'{scale_label(s)}: {_describe(rs)}' for s, rs in by.items())
                    or 'no network fails unscaled',
-                   max(map(_stable, by.values()), default=0) > .5)
+                   any(most(_share)) or any(most(_stable)))
     yield _reliable(results, scaled, there, failing)
 
 def _reliable(results, scaled, there, failing):
@@ -150,8 +151,7 @@ def _harm(results):
     ok = fair and not harmed
     yield _verdict('Even where the scaling was not strictly necessary, it never seemed to harm the final accuracy',
                    plain and scaled and plain + scaled, ok and not falling, fair and harmed and not falling,
-                   f"top-1 error at the end: {', '.join(said)}" + '; the errors still fell at the end' * falling,
-                   ok and falling)
+                   f"top-1 error at the end: {', '.join(said)}" + '; the errors still fell at the end' * falling)
 
 def _clipping(results):
     "Whether clipping prevents failures"
@@ -185,8 +185,8 @@ def _about(results):
     return (f"{plural(ts, 'run')} of Inception-ResNet-v2 on {r['dataset']}, {r['classes']} classes, "
             f"{r['px']}×{r['px']} pixels, batch {r['bs']}; chance is a top-1 error of {chance_level(results[0]):g} %. "
             f'{_span([t.filters for t in ts])} filters, rates {_span([t.lr for t in ts])}, '
-            f'up to {max(t.steps for t in ts)} steps{more}. Dead: at least {DEAD:.0%} exact zeros, in the median of '
-            f'the last quarter of the samples. Learning: top-1 error at least {LEARNING_Z:g} standard deviations below '
+            f'up to {max(t.steps for t in ts)} steps{more}. Dead: at least {100 * DEAD:.0f} % exact zeros, in the '
+            f'median of the last quarter of the samples. Learning: top-1 error at least {LEARNING_Z:g} standard deviations below '
             f'chance. '
             'Contradicted refers to these runs, not to those of the paper.')
 

@@ -178,7 +178,7 @@ def _phase_figure(results, by, cells, rows, columns):
 
 # %% ../../nbs/library/32_stability_plots.ipynb #701da201
 _LINES = {'unscaled': '#1c1c1c', '0.3': '#D55E00', '0.2': '#E69F00', '0.1': '#0072B2', 'released': '#56B4E9',
-          'batch norm on the sum': '#009E73', 'batch norm on the branch': '#009E73', 'warm-up at 1e-05': '#CC79A7',
+          'batch norm on the sum': '#009E73', 'batch norm on the branch': '#009E73', 'warm-up at 1e-05': '#E69F00',
           'warm-up at 0.001': '#882255', 'clipped at 2': '#0072B2'}
 _DASHES = {'0.3': (5, 1.4), '0.2': (1.2, 1.2), 'released': (6, 1.4, 1.2, 1.4), 'batch norm on the branch': (5, 1.4),
            'warm-up at 0.001': (5, 1.4), 'warm-up at 1e-05': (1.2, 1.2)} # others are solid
