@@ -52,7 +52,8 @@ def _catch_signals():
     "Let a run stop with a checkpoint at the signals that batch systems and closed terminals send"
     def stop(number, frame):
         name, training = signal.Signals(number).name, sys.modules.get('inception_repro.training.callbacks')
-        if not (training and training.ask_to_stop(name)):
+        ask = getattr(training, 'ask_to_stop', None) # the module may be half imported
+        if not (ask and ask(name)):
             raise Terminated(f'{name} was received; the same command resumes')
     for name in 'SIGTERM', 'SIGHUP':
         if number := getattr(signal, name, None): # Windows has no SIGHUP

@@ -186,3 +186,16 @@ def test_public_weights_without_a_network(monkeypatch):
     monkeypatch.setattr(huggingface_hub, 'hf_hub_download', fails)
     with pytest.raises(OSError, match='cannot be downloaded from huggingface.co .*HF_HOME'):
         create_model('inception_v4.released', pretrained=True)
+
+
+def test_a_signal_while_modules_are_imported(monkeypatch):
+    "The module that notices it may be there, and its functions not yet"
+    from types import ModuleType
+    from inception_repro import cli_run
+    handlers = {}
+    monkeypatch.setattr(cli_run.signal, 'getsignal', lambda n: signal.SIG_DFL)
+    monkeypatch.setattr(cli_run.signal, 'signal', handlers.__setitem__)
+    cli_run._catch_signals()
+    monkeypatch.setitem(sys.modules, 'inception_repro.training.callbacks', ModuleType('callbacks'))
+    with pytest.raises(cli_run.Terminated, match='SIGTERM was received; the same command resumes'):
+        handlers[signal.SIGTERM](signal.SIGTERM, None)

@@ -95,3 +95,19 @@ def test_one_that_fails_does_not_wait_for_the_others(tmp_path):
     deadline = time.monotonic() + 60
     while multiprocessing.active_children() and time.monotonic() < deadline: time.sleep(.1)
     assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_ends_without_an_answer(monkeypatch):
+    "A signal ends those that are still starting; without one, the system has killed it"
+    from concurrent.futures import Future
+    from concurrent.futures.process import BrokenProcessPool
+    from queue import Queue
+    from inception_repro.results import train_many
+    from inception_repro.training import callbacks
+    from training_fixtures import TINY
+    f = Future()
+    f.set_exception(BrokenProcessPool('terminated abruptly'))
+    run = lambda: train_many._wait_for({f: TINY}, Queue(), None, lambda: [1])
+    with pytest.raises(RuntimeError, match='was killed, .*the same command resumes, and jobs=1 needs less'): run()
+    monkeypatch.setattr(callbacks, '_asked', ['SIGTERM'])
+    with pytest.raises(callbacks.OutOfTime, match='SIGTERM was received; the same command resumes'): run()

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import warnings
-from concurrent.futures import CancelledError, ProcessPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing import get_context, parent_process
@@ -140,9 +140,13 @@ def _show_reports(queue, bars):
         if isinstance(report, str): warnings.warn(report)
         elif bars: bars.report(*report)
 
+def _KILLED(way):
+    return ('a process that trained was killed, perhaps because the memory ran out; the same command resumes, '
+            f"and {way('jobs=1', '--jobs 1')} needs less memory")
+
 def _wait_for(jobs, queue, bars, stop): # `jobs`: future → `Recipe`; `stop`: asks the workers to stop
     "Wait for all jobs. Raises `OutOfTime` if one of them does"
-    from inception_repro.training.fit import OutOfTime, out_of_time as asked
+    from inception_repro.training.callbacks import OutOfTime, out_of_time as asked, why_stopped
     left, out_of_time, told = set(jobs), None, False
     while left:
         if asked(None) and not told: told = bool(stop()) # at a signal
@@ -153,6 +157,9 @@ def _wait_for(jobs, queue, bars, stop): # `jobs`: future → `Recipe`; `stop`: a
                 f.result()
                 if bars: bars.share((run_name(jobs[f]), jobs[f].seed), 1.)
             except CancelledError: pass
+            except BrokenExecutor: # a worker has ended without an answer
+                if not asked(None): raise RuntimeError(message(_KILLED)) from None
+                out_of_time = OutOfTime(f'{why_stopped()}; the same command resumes') # it was still starting
             except OutOfTime as e:
                 out_of_time = e
                 for o in left: o.cancel() # those that have not begun
