@@ -190,6 +190,7 @@ main()
 def signals(tmp, draw, n):
     "SIGTERM and SIGHUP during training: exit code 75 and a checkpoint"
     small = [o for s in ('classes=3', 'per_class=22', 'valid_per_class=4', 'epochs=10000') for o in ('--set', s)]
+    for name in 'SIGTERM', 'SIGHUP': signal.signal(getattr(signal, name), signal.SIG_DFL) # `nohup` ignores one
     for i in range(n):
         args = [sys.executable, '-c', TRAIN, 'train', 'inception_resnet_v1', '--width', '.0625',
                 '--runs', str(tmp / f's{i}'), *small]
@@ -197,7 +198,7 @@ def signals(tmp, draw, n):
                              env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1])})
         for _ in range(draw.randrange(1, 6)): p.stdout.readline()
         p.send_signal((signal.SIGTERM, signal.SIGHUP)[i % 2])
-        err = p.communicate()[1]
+        err = p.communicate(timeout=300)[1]
         states = list((tmp / f's{i}').glob('*/checkpoints/*/*.pt'))
         yield p.returncode == 75 and bool(states) and 'Traceback' not in err, err[-300:]
 
