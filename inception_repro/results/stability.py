@@ -186,7 +186,8 @@ def _about(results):
             f"{r['px']}×{r['px']} pixels, batch {r['bs']}; chance is a top-1 error of {chance_level(results[0]):g} %. "
             f'{_span([t.filters for t in ts])} filters, rates {_span([t.lr for t in ts])}, '
             f'up to {max(t.steps for t in ts)} steps{more}. Dead: at least {100 * DEAD:.0f} % exact zeros, in the '
-            f'median of the last quarter of the samples. Learning: top-1 error at least {LEARNING_Z:g} standard deviations below '
+            f'median of the last quarter of the samples. '
+            f'Learning: top-1 error at least {LEARNING_Z:g} standard deviations below '
             f'chance. '
             'Contradicted refers to these runs, not to those of the paper.')
 
