@@ -219,7 +219,9 @@ def _runs_caption(runs, metric):
     "What the runs have in common, in words"
     varied, seeds = varied_fields(runs), sorted({r.meta['seed'] for r in runs})
     parts = [] if {'dataset', 'px', 'classes'} & set(varied) else _data_text(runs)
-    parts += [f'{k} {recipe_value(runs, k)}' for k in ('width', 'bs', 'optimizer', 'lr') if k not in varied]
+    said = dict(width='width {}', bs='batch {}', optimizer='{}', lr='learning rate {}')
+    value = lambda k: _OPTIMIZERS.get(v := recipe_value(runs, k), v)
+    parts += [text.format(value(k)) for k, text in said.items() if k not in varied]
     weights = 'weights without averaging' if metric.startswith('raw_') else 'averaged weights'
     return '; '.join([*parts, weights, f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"]) + '.'
 
@@ -318,7 +320,7 @@ def control_text(runs, # `Run`s, or the folder of their records
             f'printed at {ends[1]:.1f} % (medians over {len(found[control])} and {len(found[residual])} seeds). '
             f'The network without blocks is ahead at {ahead} of {n} evaluations')
     if 2 * ahead >= n:
-        return f'{text}: it trains as fast, so the blocks do not explain the acceleration on these images.'
+        return f'{text}, so it trains as fast.'
     if 2 * evaluations_ahead(runs, residual, control, metric)[0] > n:
         return f'{text}, so the blocks contribute on these images.'
     return f'{text}, and behind at less than half of them: no clear difference.'

@@ -123,8 +123,8 @@ def speedup_table(speedups, # `Speedup`s
     "Ratios, their range over pairs of seeds, and the errors that were compared"
     rows = [{**{k: v[i] for k, v in columns.items()}, 'pure': network_label(s.pure),
              'residual': network_label(s.residual), 'error': metric_label(s.metric),
-             'in': dict(epoch='epochs').get(s.by, s.by), 'times': ratio_text(*s.ratio), 'pairs of seeds': s.pairs,
-             'lowest and highest pair': '–' if s.pairs == 1 else ratio_text(*s.span),
+             'unit': dict(epoch='epochs').get(s.by, s.by), 'speed-up (median)': ratio_text(*s.ratio), 'pairs of seeds': s.pairs,
+             'range over pairs': '–' if s.pairs == 1 else ratio_text(*s.span),
              'errors compared': '{:.1f}–{:.1f} %'.format(*s.errors) if s.errors else 'none'}
             for i, s in enumerate(speedups)]
     return markdown_table(rows, {k: k for k in rows[0]})
@@ -155,6 +155,7 @@ def plot_ratios(runs, # `Run`s, or the folder of their records
             look = dict(line_style(residual), ls='-' if residual == small[1] else (0, (6, 1.6)))
             ax.plot(e, ratio, label=f'{network_label(pure)} : {network_label(residual)}', **look)
         ax.axhline(1, color=GREY, lw=.8, ls=(0, (1, 3)))
+        ax.text(.99, 1, 'equally fast', transform=ax.get_yaxis_transform(), ha='right', va='bottom', size=8, color=GREY)
         ax.set_ylim(0, ax.get_ylim()[1])
         ax.invert_xaxis()
         name = metric_label(metric).capitalize()
