@@ -6,7 +6,7 @@ FACENET = facenet-pytorch==2.6.0  # for tests only; installed alone because it r
 
 ALONE = OMP_NUM_THREADS=1  # two processes at a time with one thread each, because threads that share a core wait for each other
 
-.PHONY: help install reproduce test test-latest sync execute lab slides site clean
+.PHONY: help install reproduce test test-latest sync execute lab slides site browse clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,9 +51,8 @@ execute: install ## Run every notebook and keep the new outputs
 lab: install ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir=. nbs/index.ipynb
 
-REVEAL = https://unpkg.com/reveal.js@4
 slides: install ## Write a presentation for every lesson to _slides
-	$(BIN)/python nbs/_slides.py --reveal $(REVEAL)
+	$(BIN)/python nbs/_slides.py
 
 .venv-docs/.installed: settings.ini constraints.txt setup.py pyproject.toml
 	$(PYTHON) -m venv .venv-docs
@@ -62,6 +61,9 @@ slides: install ## Write a presentation for every lesson to _slides
 
 site: .venv-docs/.installed ## Build the documentation site in _docs from the committed notebooks, and check its links
 	.venv-docs/bin/python site/build.py
+
+browse: .venv-docs/.installed ## Open every page of _docs in headless Chromium, wide and narrow, and report errors
+	.venv-docs/bin/python site/browse.py
 
 clean: ## Delete the environments and the build folders
 	rm -rf .venv .venv-latest .venv-docs build dist _docs _slides *.egg-info

@@ -4,13 +4,12 @@
 """
 import argparse
 import json
-import re
 import shutil
 import sys
-from html import escape
 from pathlib import Path
 
 from crawl import broken_links, without_alt
+from gallery import gallery
 from sphinx.cmd.build import main as sphinx
 
 here = Path(__file__).resolve().parent
@@ -18,16 +17,8 @@ root = here.parent
 CHAPTERS = {'lessons': 'Lessons', '1_figures': 'Figures 1 to 20', '2_training': 'Training (§4)',
             '3_results': 'Results (§5)', 'library': 'Library'}
 PAGES = ['glossary', 'gallery', 'benchmarks', 'api/index']
-GALLERY = ('Every figure of the paper, drawn by this package. Click a box of Figure 9 or 15 to see what it contains, '
-           'and a caption to read how the figure is defined.')
-CURVES = ("Drawn from the records of our training runs, which are small. They are not the paper's runs on ImageNet: "
-          'see [the curves](3_results/02_curves.ipynb).')
 API = ('# API\n\nThe package by sub-package. What most users need is in `inception_repro` itself: see '
        '[the front page](../index.ipynb).\n')
-BOXES = { # a box of a network's drawing → the figure that it stands for
-    9: {'Stem': 3, 'Inception-A': 4, 'Inception-B': 5, 'Inception-C': 6, 'Reduction-A': 7, 'Reduction-B': 8},
-    15: {'Stem': 14, 'Inception-ResNet-A': 10, 'Inception-ResNet-B': 11, 'Inception-ResNet-C': 13, 'Reduction-A': 7,
-         'Reduction-B': 12}}
 
 
 def toctree(caption, entries):
@@ -39,47 +30,6 @@ def toc(src):
     listed = lambda folder: sorted(f'{folder}/{p.stem}' for p in (src / folder).glob('[0-9]*.ipynb'))
     chapters = [toctree(title, listed(folder)) for folder, title in CHAPTERS.items()]
     return '\n'.join([*chapters, toctree('Reference', PAGES)])
-
-
-def sections():
-    "Number of a figure → address of its section"
-    found = {}
-    for path in sorted((root / 'nbs/1_figures').glob('*.ipynb')):
-        for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
-            for n in re.findall(r'^## Figure (\d+)$', ''.join(cell['source']), flags=re.M):
-                found.setdefault(int(n), f'1_figures/{path.stem}.html#figure-{n}')
-    return found
-
-
-def linked(svg, number):
-    "The drawing of a network as a part of a page, with a link from each box to its figure"
-    svg = re.sub(r'<metadata>.*?</metadata>', '', svg[svg.index('<svg'):], flags=re.S)
-    svg = re.sub(r'\b(id="|href="#|url\(#)', rf'\g<1>f{number}-', svg) # ids are unique within a page
-    for label, to in BOXES[number].items():
-        box = rf'(<g id="f{number}-text_\d+">\s*<!-- (?:\d+ × )?{re.escape(label)} -->.*?\n   </g>)'
-        svg = re.sub(box, rf'<a href="#fig-{to}"><title>Figure {to}</title>\1</a>', svg, flags=re.S)
-    return svg
-
-
-def card(number, picture, alt, to):
-    caption = f'<figcaption><a href="{to}">{escape(alt)}</a></figcaption>'
-    return f'<figure id="fig-{number}">{picture}{caption}</figure>'
-
-
-def gallery(src):
-    "All figures, each with a link to its section; the boxes of the networks lead to their blocks"
-    where, cards = sections(), []
-    for n in range(1, 21):
-        svg = (root / f'figures/architecture/fig{n:02}.svg').read_text(encoding='utf-8')
-        image = f'<a href="{where[n]}"><img src="_static/figures/architecture/fig{n:02}.svg" alt="Figure {n}"></a>'
-        cards.append(card(n, linked(svg, n) if n in BOXES else image, f'Figure {n}', where[n]))
-    curves = [card(f'{data}-{n}', f'<img src="_static/figures/{data}/fig{n}.svg" alt="Figure {n} on {data}">',
-                   f'Figure {n}, {data}', '3_results/02_curves.html')
-              for data in ('fractals', 'tiny-imagenet-40') for n in range(21, 27)
-              if (root / f'figures/{data}/fig{n}.svg').exists()]
-    grid = lambda o: '```{raw} html\n<div class="diagrams">\n' + '\n'.join(o) + '\n</div>\n```'
-    text = ['# Gallery', GALLERY, '## Figures 1 to 20', grid(cards), '## Figures 21 to 26', CURVES, grid(curves)]
-    (src / 'gallery.md').write_text('\n\n'.join(text) + '\n', encoding='utf-8')
 
 
 def api(src):
@@ -105,9 +55,9 @@ def prepare(work):
     shutil.copytree(root / 'figures', work / 'figures', ignore=shutil.ignore_patterns('runs'))
     for p in here.glob('*.md'): shutil.copy(p, src)
     (static := work / 'static').mkdir()
-    shutil.copy(here / 'own.css', static)
+    for name in 'own.css', 'favicon.svg': shutil.copy(here / name, static)
     shutil.copytree(work / 'figures', static / 'figures', ignore=shutil.ignore_patterns('*.png', '*.md', '*.json'))
-    gallery(src)
+    (src / 'gallery.md').write_text(gallery(work), encoding='utf-8')
     api(src)
     index = json.loads((src / 'index.ipynb').read_text(encoding='utf-8'))
     index['cells'].append(dict(cell_type='markdown', id='chapters', metadata={}, source=toc(src)))

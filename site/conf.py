@@ -1,4 +1,5 @@
 """Sphinx over the committed notebooks; their outputs are shown as they are. `build.py` prepares the sources."""
+import ast
 import json
 import os
 import re
@@ -23,11 +24,13 @@ myst_heading_slug_func = 'slugs.slug' # Jupyter's own anchors: The-runs, not the
 suppress_warnings = ['mystnb.unknown_mime_type'] # widgets, which a page cannot show, have a picture beside them
 autodoc_typehints = 'none'
 autodoc_member_order = 'bysource'
+viewcode_follow_imported_members = False # a method that a class takes from another one has its source there
 autodoc_inherit_docstrings = False # those of torch are written for another Sphinx
 
 html_theme = 'sphinx_book_theme'
 html_title = 'inception-repro'
-html_static_path, html_css_files = ['_static'], ['own.css']
+html_static_path, html_css_files, html_favicon = ['_static'], ['own.css'], 'favicon.svg'
+html_context = dict(default_mode='auto') # light or dark, as the reader's system
 html_theme_options = dict(
     repository_url=REPO, repository_branch='main', path_to_docs='nbs', use_repository_button=True,
     use_source_button=True, use_issues_button=True, home_page_in_toc=True, show_toc_level=2, use_download_button=True,
@@ -38,6 +41,7 @@ html_theme_options = dict(
 DIRECTIVE = re.compile(r'^#\| *(\w+)(?::? *(.*))?\n?', re.M)
 IMPORTS = re.compile(r'^(?:(?:from|import) .*|\s.*|\)|#.*|)$')
 CHECKS = re.compile(r'(test_|assert |for .*: (test_|assert ))')
+SHELL = re.compile(r'^```python(?=\n[!%])', re.M) # a cell of a notebook with commands of the shell
 
 
 def fold(cell, word):
@@ -53,11 +57,18 @@ def tidy_code(cell):
     source = cell['source'] = DIRECTIVE.sub('', source)
     if {'default_exp', 'hide'} & found.keys() or not source.strip(): return False
     tags = cell['metadata'].setdefault('tags', [])
-    if found.get('echo') == 'false': tags.append('remove-input')
+    if found.get('echo') == 'false' or only_shows(source): tags.append('remove-input')
     elif all(map(IMPORTS.match, source.splitlines())): fold(cell, 'Imports')
     elif not cell['outputs'] and CHECKS.match(source): fold(cell, 'Check')
     if sum(len(''.join(o.get('text', ''))) for o in cell['outputs']) > 3000: tags.append('output_scroll')
     return True
+
+
+def only_shows(source):
+    "Whether a cell only shows a picture; the alt text in its source is that of the picture"
+    try: body = ast.parse(source).body
+    except SyntaxError: return False # a command of the shell
+    return len(body) == 1 and re.match(r'(show|display)\(', source)
 
 
 def resolve(text, folder, there):
@@ -75,7 +86,8 @@ def tidy(nb, docname, source_dir):
     cells, folder = [], os.path.dirname(docname)
     for cell in nb['cells']:
         if cell['cell_type'] == 'code' and not tidy_code(cell): continue
-        if cell['cell_type'] == 'markdown': cell['source'] = resolve(''.join(cell['source']), folder, there)
+        if cell['cell_type'] == 'markdown':
+            cell['source'] = SHELL.sub('```ipython3', resolve(''.join(cell['source']), folder, there))
         for o in cell.get('outputs', ()):
             data = o.get('data', {})
             if 'text/markdown' in data: data['text/markdown'] = resolve(''.join(data['text/markdown']), folder, there)
@@ -107,6 +119,14 @@ def docments(app, what, name, obj, options, lines):
     lines[:] = [re.sub(r'\[([^\]]+)\]\([^)]*\.ipynb[^)]*\)', r'\1', o) for o in lines]
 
 
+def launch(app, pagename, templatename, context, doctree):
+    "The button for Colab only on lessons, whose first cells install the package; Binder installs it for all"
+    for group in context.get('header_buttons', []):
+        if group.get('label') == 'launch-buttons' and not pagename.startswith('lessons/0'):
+            group['buttons'] = [o for o in group['buttons'] if o['text'] != 'Colab']
+
+
 def setup(app):
     app.connect('source-read', source_read)
+    app.connect('html-page-context', launch, priority=900) # after the theme
     app.connect('autodoc-process-docstring', docments)

@@ -25,6 +25,9 @@ SOLUTIONS = sorted(build.solutions.glob('*.ipynb'))
 def sources(text): return [''.join(c['source']) for c in json.loads(text)['cells'] if c['cell_type'] == 'code']
 
 
+INSTALL = sources(SOLUTIONS[0].read_text(encoding='utf-8'))[0] # the first cell of every lesson
+
+
 def exercises(text): return [o for o in sources(text) if re.search(r'^check\(', o, flags=re.M)]
 
 
@@ -34,7 +37,7 @@ def hidden(path):
     space = {}
     for o in sources(path.read_text(encoding='utf-8')):
         if re.search(r'^check\(', o, flags=re.M): return space
-        if 'hide' in build.directives(o): exec(o, space)
+        if 'hide' in build.directives(o) and o != INSTALL: exec(o, space)
 
 
 def result(source, space):
@@ -71,11 +74,31 @@ def test_the_solution_passes(path, i):
 
 @pytest.mark.parametrize('path', SOLUTIONS, ids=lambda p: p.stem)
 def test_a_lesson_can_be_launched(path):
-    "Its links to Colab and Binder open this notebook, and the first cell installs the package in Colab"
+    "Its links to Colab and Binder open this notebook, and the first cell is the one that installs the package"
     nb = json.loads(path.read_text(encoding='utf-8'))
     first, install = (''.join(c['source']) for c in nb['cells'][:2])
     assert first.count(f'nbs/lessons/{path.name}') == 2
-    assert install == sources(SOLUTIONS[0].read_text(encoding='utf-8'))[0] and 'google.colab' in install
+    assert install == INSTALL
+
+
+@pytest.mark.parametrize('here, installed, calls', [
+    ('nbs/lessons', True, []), ('nbs/lessons', False, ['pip']), ('nbs/_solutions', True, []),
+    ('elsewhere', False, ['git', 'pip']), ('elsewhere', True, ['git'])])
+def test_the_first_cell_gets_what_is_missing(here, installed, calls, tmp_path, monkeypatch):
+    "In a clone nothing, on a clean machine the project and the package; run again, it does nothing"
+    for o in 'nbs/lessons', 'nbs/_solutions', 'elsewhere': (tmp_path / o).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path / here)
+    found, done = [installed], []
+
+    def run(command, check):
+        done.append('pip' if 'pip' in command else command[0])
+        if done[-1] == 'git': Path('inception-repro/nbs/lessons').mkdir(parents=True)
+        else: found[0] = Path(command[-1]).resolve() in {tmp_path, tmp_path / 'elsewhere/inception-repro'}
+
+    monkeypatch.setattr('subprocess.run', run)
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: found[0])
+    for _ in range(2): exec(INSTALL, {})
+    assert done == calls and found[0] and Path('../lessons').exists()
 
 
 def test_every_exercise_is_in_one_lesson():
@@ -90,7 +113,14 @@ def test_slides():
     nb = slides.prepared(nbs / 'lessons/04_scaling.ipynb')
     kinds = {c.source.splitlines()[0]: c.metadata.slideshow.slide_type for c in nb.cells}
     assert (kinds['# Scaling'], kinds['## The problem'], kinds['### Exercise 1']) == ('slide', 'slide', 'subslide')
-    assert not any('google.colab' in c.source or '#|' in c.source for c in nb.cells)
+    assert not any('subprocess' in c.source or '#|' in c.source or 'Run it in' in c.source for c in nb.cells)
+    filled = 0
+    for c in nb.cells:
+        filled = slides.weight(c) + (filled if c.metadata.slideshow.slide_type == '-' else 0)
+        assert filled <= max(slides.FULL, slides.weight(c)), c.source # several cells on a slide fit on it
+    html = slides.presentation(nbs / 'lessons/04_scaling.ipynb', local=True)
+    loaded = re.findall(r'(?:src|href)="([^"]+\.(?:js|css)[^"]*)"', html)
+    assert len(loaded) > 3 and all(o.startswith('node_modules/') for o in loaded)
 
 
 WRONG = [  # exercise, answer, part of the hint
