@@ -6,7 +6,7 @@ FACENET = facenet-pytorch==2.6.0  # for tests only; installed alone because it r
 
 ALONE = OMP_NUM_THREADS=1  # two processes at a time with one thread each, because threads that share a core wait for each other
 
-.PHONY: help install reproduce test test-latest sync execute lab slides site browse clean
+.PHONY: help install reproduce test test-latest sync execute lab lab-check slides site browse clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,10 @@ execute: install ## Run every notebook and keep the new outputs
 
 lab: install ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir=. nbs/index.ipynb
+
+lab-check: install ## Run a notebook in JupyterLab, and check what headless Chromium shows
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt selenium
+	$(BIN)/python -m benchmarks.browser
 
 slides: install ## Write a presentation for every lesson to _slides
 	$(BIN)/python nbs/_slides.py

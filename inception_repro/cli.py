@@ -16,7 +16,7 @@ from .cli_options import (
     DataSource, Device, Fresh, Jobs, Json, Memory, Minutes, Names, Preset, RecipeFile, Records, Settings, Weights,
     Workers, argument, data_source, deadline, memory_limit, network_names, numbers, option, own_images, print_json,
     read_recipe, recipe, recipe_changes, weights_folder)
-from .cli_records import claims, contribute, figures, records
+from .cli_records import claims, contribute, figures, records, release
 from .cli_run import Stopped, run_command, say
 from .cli_speed import bench, plan, stability
 from .support.files import check_writable
@@ -323,7 +323,7 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
     print('\n\n'.join([listing(rows), *([show_tables(rows)] * table)]))
 
 # %% ../nbs/library/42_cli.ipynb #8d433c55
-for _command in recipe, figures, claims, records, contribute, plan, bench, stability: app.command()(_command)
+for _command in recipe, figures, claims, records, contribute, release, plan, bench, stability: app.command()(_command)
 
 # %% ../nbs/library/42_cli.ipynb #42a00002
 def main():

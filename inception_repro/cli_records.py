@@ -16,7 +16,7 @@ import typer
 from .cli_options import Json, Preset, argument, option, print_json
 
 # %% auto #0
-__all__ = ['check_records', 'records', 'contribute', 'figures', 'claims']
+__all__ = ['check_records', 'records', 'contribute', 'figures', 'release', 'claims']
 
 # %% ../nbs/library/48_guarantees.ipynb #48a00006
 def _records(folder):
@@ -91,6 +91,13 @@ def figures(runs: argument(Path, 'Folder with the records of one dataset, such a
     from inception_repro.results.curves import draw_figures
     from inception_repro.results.summary import write_summary
     for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
+
+def release(runs: argument(Path, 'Folder with the records of one dataset, such as runs/fractals.'),
+            weights: argument(Path, 'Folder with their weights, such as weights/fractals.'),
+            out: option(Path, 'Folder for the result.') = Path('release')):
+    "Pack trained weights with a model card from their records, for others to use."
+    from inception_repro.evaluation.release import release as pack
+    for p in pack(runs, weights, out): print(p)
 
 def claims(root: argument(Path, 'Folder with the figures, and with their records in runs/.') = Path('figures'),
            to: option(Path, 'File to write the page to as well, .md.') = None, as_json: Json = False):

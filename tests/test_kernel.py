@@ -2,10 +2,16 @@
 
 Not in a notebook: the notebook under test runs in a kernel of its own.
 """
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
+ROOT = Path(__file__).parents[1]
 FIT = '''
 from inception_repro import fit, preset
 recipe = preset('demo', 'inception_resnet_v1', width=1/16, classes=2, per_class=8, valid_per_class=4, bs=8, epochs=1)
@@ -52,3 +58,12 @@ def test_an_interrupted_run_keeps_its_bar_as_it_was(cells):
 def test_a_run_shows_its_curve(cells):
     data = cells[2].outputs[0].data
     assert '</svg>' in data['image/svg+xml'] and data['text/plain'].startswith('inception_resnet_v1 seed 0 on fractals')
+
+
+@pytest.mark.skipif(not (ROOT / 'benchmarks').exists(), reason='needs a checkout')
+def test_the_test_in_a_browser_is_skipped_without_one(tmp_path):
+    env = {**os.environ, 'PATH': str(tmp_path), 'PYTHONPATH': str(ROOT)}
+    done = subprocess.run([sys.executable, '-m', 'benchmarks.browser', '--out', str(tmp_path / 'browser.json')],
+                          capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stdout) == (0, 'skipped: chromium and chromedriver are not installed\n')
+    assert not list(tmp_path.iterdir())

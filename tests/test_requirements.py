@@ -68,7 +68,7 @@ def test_optional_packages_are_imported_when_they_are_used():
 @pytest.mark.parametrize('folder,extras', [
     ('tests', ['test']), ('benchmarks', ['bench', 'test', 'dev']), ('nbs', ['dev']), ('site', ['docs'])])
 def test_extras_declare_what_their_folders_import(folder, extras):
-    brought = {'IPython', 'torchvision'}  # which ipykernel, JupyterLab and fastai require
+    brought = {'IPython', 'torchvision', 'selenium'}  # by ipykernel, JupyterLab, fastai, `make lab-check`
     assert imports(folder) <= declared(*extras) | brought
 
 
