@@ -123,7 +123,8 @@ def speedup_table(speedups, # `Speedup`s
     "Ratios, their range over pairs of seeds, and the errors that were compared"
     rows = [{**{k: v[i] for k, v in columns.items()}, 'pure': network_label(s.pure),
              'residual': network_label(s.residual), 'error': metric_label(s.metric),
-             'unit': dict(epoch='epochs').get(s.by, s.by), 'speed-up (median)': ratio_text(*s.ratio), 'pairs of seeds': s.pairs,
+             'unit': dict(epoch='epochs').get(s.by, s.by), 'speed-up (median)': ratio_text(*s.ratio),
+             'pairs of seeds': s.pairs,
              'range over pairs': '–' if s.pairs == 1 else ratio_text(*s.span),
              'errors compared': '{:.1f}–{:.1f} %'.format(*s.errors) if s.errors else 'none'}
             for i, s in enumerate(speedups)]
