@@ -64,6 +64,16 @@ def test_changes_after_saving(x, tmp_path):
         assert from_pretrained(tmp_path, num_classes=3, global_pool='avg').eval()(x).shape == (2, 3)
 
 
+def test_a_rewritten_network_is_refused(tmp_path):
+    from inception_repro import fast, timm_state_dict
+    net = fast(create_model('inception_v4', **TINY).eval())
+    with pytest.raises(ValueError, match='this inception_v4 was rewritten'): net.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with torch.device('meta'): released = create_model('inception_v4.released')
+    released.trunk.stem[0] = torch.nn.Identity()
+    with pytest.raises(ValueError, match='this inception_v4.released was rewritten'): timm_state_dict(released)
+
+
 def test_a_repository_that_cannot_be_reached(monkeypatch):
     import huggingface_hub
     def fail(*args, **kwargs): raise OSError('no network')

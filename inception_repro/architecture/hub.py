@@ -16,7 +16,7 @@ from .custom import definition
 from .networks import create_model
 from .timm_models import timm_name
 from .weight_files import weights_bytes
-from .weights import hub_file
+from .weights import check_as_built, hub_file
 from ..support.files import atomic_write
 from ..support.tables import markdown_table
 
@@ -107,7 +107,8 @@ class HubModel(ModelHubMixin):
     "A network and its record, as huggingface_hub saves, uploads and loads them"
     def __init__(self, net, # `Net`
                  record=None, # `Run`
-                ): # Raises `ValueError` if the record is of another network
+                ): # Raises `ValueError` if the network was rewritten, or the record is of another one
+        check_as_built(net)
         if record: _check_record(net, record)
         self.net, self.record = net, record
 

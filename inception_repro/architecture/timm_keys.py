@@ -13,7 +13,7 @@ from .build import Net
 from .graph import Pool
 from .networks import networks
 from .variants import rewrite
-from .weights import own_units, renamed_unit
+from .weights import check_as_built, own_units, renamed_unit
 
 # %% auto #0
 __all__ = ['timm_state_dict']
@@ -65,6 +65,7 @@ def timm_state_dict(net: Net, # A released network or `inception_v3`, with any n
     if net.network.trunk == _plain(net.network.trunk) and name == 'inception_v3':
         warnings.warn("timm's Inception-v3 counts the padding of average pooling; this one was not built with "
                       'padded=True, so its logits in timm will differ')
+    check_as_built(net)
     _, head, units = _timm_units[name]
     own, sd, out = [f'trunk.{n}' for n in own_units(net.trunk)], net.state_dict(), {}
     pairs = [*zip(_names(units), own, strict=True)]
