@@ -14,24 +14,28 @@ from typer.core import TyperGroup
 
 from .cli_options import (
     DataSource, Device, Fresh, Jobs, Json, Memory, Minutes, Names, Preset, RecipeFile, Records, Settings, Weights,
-    Workers, argument, data_source, deadline, memory_limit, network_names, numbers, option, own_images, print_json,
-    read_recipe, recipe, recipe_changes, weights_folder)
+    Workers, argument, data_source, deadline, joined_lines, memory_limit, network_names, numbers, option, own_images,
+    print_json, read_recipe, recipe, recipe_changes, weights_folder)
 from .cli_records import claims, contribute, figures, records, release
-from .cli_run import Stopped, run_command, say
-from .cli_speed import bench, plan, stability
-from .support.files import check_writable
+from .cli_run import Stopped, Terminated, run_command, say
+from .cli_speed import bench, plan
+from .cli_studies import rates, shortcut, stability
 from .support.suggest import unknown
 from .support.tables import text_table
 
 # %% auto #0
-__all__ = ['app', 'draw_figure', 'models', 'train', 'reproduce', 'rates', 'shortcut', 'evaluate', 'main']
+__all__ = ['app', 'draw_figure', 'models', 'train', 'reproduce', 'evaluate', 'main']
 
 # %% ../nbs/library/42_cli.ipynb #1ee1d10a
+_RESUMED = 'train', 'reproduce', 'rates', 'shortcut', 'stability', 'evaluate'
+
 class _Commands(TyperGroup):
     def invoke(self, ctx):
         try: return super().invoke(ctx)
-        except KeyboardInterrupt as e: # typer would print nothing
-            raise Stopped(*e.args or ['stopped; the same command resumes']) from None
+        except (KeyboardInterrupt, Terminated) as e: # typer would print nothing
+            way = '; the same command resumes' * (ctx.invoked_subcommand in _RESUMED)
+            if isinstance(e, Terminated): raise Terminated(f'{e}{way}') from None
+            raise Stopped(*e.args or [f'stopped{way}']) from None
         except Exception as e:
             name = getattr(e, 'option_name', None)
             if name in ('--resume', '--continue'): e.message += '. To resume a run, run the same command again.'
@@ -41,24 +45,27 @@ class _Commands(TyperGroup):
 _RENAMED = {('train', '--out'): '--runs, the folder of the records', ('draw', '--out'): '--to',
             ('claims', '--out'): '--to', ('evaluate', '--out'): '--predictions'}
 
-_EXAMPLES = """Examples:
+_EXAMPLES = """Train the networks on generated images, and draw the curves:
+  inception-repro reproduce
 
-inception-repro reproduce   (train the networks, draw the curves)
+Train on your own images, in FOLDER/train/CLASS/ and FOLDER/val/CLASS/:
+  inception-repro train inception_resnet_v1 --data FOLDER --weights weights
 
-inception-repro train inception_resnet_v1 --data FOLDER   (your own images)
+Evaluate public weights on the validation images of ImageNet:
+  inception-repro evaluate inception_v4.released --data IMAGENET
 
-inception-repro evaluate inception_v4.released --data FOLDER   (public weights)
+Measure the speed on this machine:
+  inception-repro bench inception_v4
 
-inception-repro bench inception_v4   (speed on this machine)
+To resume an interrupted command, run the same command again.
 
-To resume an interrupted command, run the same command again with the same recipe. """ \
-    'COMMAND --help explains its options.'
+inception-repro COMMAND --help explains the options of a command."""
 
 app = typer.Typer(
     name='inception-repro', cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False,
     context_settings=dict(help_option_names=['-h', '--help']),
     help='Reproduce "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning" '
-         '(Szegedy et al., 2016).', epilog=_EXAMPLES)
+         '(Szegedy et al., 2016): train, evaluate and draw its networks.', epilog=_EXAMPLES)
 
 def _version(asked):
     if not asked: return
@@ -85,10 +92,15 @@ def _to_draw(name):
     except ValueError: raise ValueError(unknown('figure', name, list_models(), 'fig01 to fig20')) from None
 
 @app.command('draw')
-def draw_figure(name: argument(str, 'fig01 to fig20, or the name of a network.', autocompletion=network_names),
+def draw_figure(name: argument(str, 'fig01 to fig20, or the name of a network: see `inception-repro models`.',
+                               autocompletion=network_names),
                 to: option(Path, 'File to write: .svg, .png or .pdf.', show_default='NAME.svg') = None,
-                depth: option(int, 'Levels of named blocks that are drawn in full.') = 0):
-    "Draw an architecture figure of the paper, or a network."
+                depth: option(int, 'Levels of named blocks that are drawn in full: with 1, a network shows the layers '
+                                   'of its blocks.') = 0):
+    """Draw an architecture figure of the paper, or a network.
+
+    - inception-repro draw fig04
+    - inception-repro draw inception_v4 --depth 1 --to inception_v4.pdf"""
     from inception_repro.architecture.draw import draw
     figure, kwargs = _to_draw(name)
     to = Path(to or f'{name}.svg')
@@ -97,8 +109,12 @@ def draw_figure(name: argument(str, 'fig01 to fig20, or the name of a network.',
 
 # %% ../nbs/library/42_cli.ipynb #36680064
 @app.command()
-def models(pattern: argument(str, "Which names, such as '*resnet*'.") = '*', as_json: Json = False):
-    "List the networks, with their costs at 299×299 pixels and the source of public weights."
+def models(pattern: argument(str, "Only names that match, such as '*resnet*'; put it in quotes.") = '*',
+           as_json: Json = False):
+    """List the networks, with their costs at 299×299 pixels and the source of public weights.
+
+    A plain name, such as inception_v4, is the figure of the paper; .released is what its authors released, and has
+    public weights. GMACs are billions of multiply-adds for one image."""
     from inception_repro.architecture.cost import macs, params
     from inception_repro.architecture.networks import list_models, network
     from inception_repro.architecture.public import public_weights
@@ -115,9 +131,6 @@ _DEMO = dict(epochs=12, width=.25, px=75, bs=32) # as in the preset; the help do
 
 def _by_preset(field): return f'by --preset; {_DEMO[field]:g} in demo'
 
-def _say_own(preset, recipe):
-    if line := own_images(preset, recipe): say(line)
-
 @app.command()
 def train(model: argument(str, 'Name of a network: see `inception-repro models`.', autocompletion=network_names,
                           show_default='the one in --recipe') = None,
@@ -127,8 +140,8 @@ def train(model: argument(str, 'Name of a network: see `inception-repro models`.
           epochs: option(int, 'Passes over the training images.', show_default=_by_preset('epochs')) = None,
           seed: option(int, 'Seed of the initial weights, the order of the images, crops and dropout.',
                        show_default='0') = None,
-          lr: option(float, 'Learning rate.', show_default='0.045, as in the paper') = None,
-          width: option(float, 'Factor on the number of filters; 1 is the paper.',
+          lr: option(float, 'Initial learning rate.', show_default='0.045, as in the paper') = None,
+          width: option(float, 'Factor on the number of filters; 1 is the network of the paper.',
                         show_default=_by_preset('width')) = None,
           size: option(int, 'Side of the square images, in pixels. demo stores images at 64 pixels: for a larger '
                             'size add --set stored=SIZE.', show_default=_by_preset('px')) = None,
@@ -143,15 +156,21 @@ def train(model: argument(str, 'Name of a network: see `inception-repro models`.
           settings: Settings = None):
     """Train one network. To resume an interrupted run, run the same command again.
 
-    The record of the run is RUNS/DATASET/MODEL-SEED.csv, so a run with another recipe needs another --runs.
+    The record of a run is RUNS/DATASET/MODEL-SEED.csv, with its recipe in the .json beside it. A run with another
+    recipe needs another --runs. The trained weights are kept only with --weights.
 
-    The trained weights are kept only with --weights.
+    Your own images:
+    - inception-repro train inception_resnet_v1 --data FOLDER --weights weights
 
-    Your own images: inception-repro train inception_resnet_v1 --data FOLDER --weights weights
+    Another learning rate:
+    - inception-repro train inception_resnet_v1 --lr 0.01 --runs runs/lr0.01
 
-    Another learning rate: inception-repro train inception_resnet_v1 --data FOLDER --lr 0.01 --runs runs/lr0.01
+    If you no longer know the command of an interrupted run, its record resumes it. --runs is the folder that the
+    record is in; a run on your own images needs their --data, too:
+    - inception-repro train --recipe runs/fractals/inception_v4-0.json --runs runs
 
-    A recorded run again: inception-repro train --recipe runs/fractals/inception_v4-0.json --runs again"""
+    A recorded run once more, from its beginning:
+    - inception-repro train --recipe runs/fractals/inception_v4-0.json --runs new"""
     from inception_repro.training.recipe import preset as make, run_name
     fields = read_recipe(recipe)
     changes, source = data_source(data, preset, fields)
@@ -159,7 +178,7 @@ def train(model: argument(str, 'Name of a network: see `inception-repro models`.
     if not (model := model or fields.get('model')):
         raise ValueError('no network is named; see `inception-repro models`')
     recipe = make(preset, **fields | dict(model=model))
-    _say_own(preset, recipe)
+    say(own_images(preset, recipe))
     file = weights and weights_folder(weights)/recipe.dataset/f'{run_name(recipe)}-{recipe.seed}.safetensors'
     from inception_repro.training.fit import fit
     run = fit(recipe, runs, source, device, fresh=fresh, save_weights=file, until=deadline(minutes), workers=workers,
@@ -173,7 +192,8 @@ def reproduce(preset: Preset = 'demo',
               recipe: RecipeFile = None,
               seeds: option(int, 'Number of seeds for each network.') = 1,
               data: DataSource = None,
-              out: option(Path, 'Folder for the figures and the summary.') = Path('reproduction'),
+              out: option(Path, 'Folder for the figures and the summary, which replace those in it.') =
+              Path('reproduction'),
               runs: option(Path, 'Folder for the records.', show_default='OUT/runs') = None,
               device: Device = None,
               jobs: Jobs = None,
@@ -183,137 +203,71 @@ def reproduce(preset: Preset = 'demo',
               memory: Memory = None,
               fresh: Fresh = False,
               models: Names = None,
-              controls: option(bool, 'Also train the controls: without blocks, or with shortcuts added.') = True,
+              no_controls: option(bool, 'Do not train the controls: the residual networks without their blocks, and '
+                                        'Inception-v4 with added shortcuts.', '--no-controls') = False,
               settings: Settings = None):
     """Train the paper's four networks, draw Figures 21 to 26, and write a summary.
 
     To resume an interrupted command, run the same command again; finished networks are not trained twice.
 
-    For another learning rate: inception-repro reproduce --set lr=0.01 --out reproduction-lr0.01"""
+    Another recipe (--set, --recipe, --preset) needs another --out: the records are in OUT/runs, and with another
+    --runs alone, the new figures would replace the old ones.
+
+    - inception-repro reproduce
+    - inception-repro reproduce --set lr=0.01 --out reproduction-lr0.01
+    - inception-repro reproduce --data FOLDER --weights weights --out my-images"""
     from inception_repro.results.reproduce import reproduce as run
     from inception_repro.training.recipe import PRINTED, preset as make
     file = read_recipe(recipe, ('model', 'seed', *PRINTED)) # the networks, controls and seeds are set here
     changes, source = data_source(data, preset, file)
     which = dict(models=tuple(models.split(','))) if models else {}
     changes = file | changes | recipe_changes(settings)
-    if 'dataset' in changes: _say_own(preset, make(preset, **changes))
+    if 'dataset' in changes: say(own_images(preset, make(preset, **changes)))
     paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, until=deadline(minutes),
-                weights=weights and weights_folder(weights), workers=workers, controls=controls,
+                weights=weights and weights_folder(weights), workers=workers, controls=not no_controls,
                 **memory_limit(memory), **which,
                 **changes)
     print(paths[-1].read_text(encoding='utf-8'))
     print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")
 
-# %% ../nbs/library/42_cli.ipynb #585624e6
-@app.command()
-def rates(preset: Preset = 'demo',
-          recipe: RecipeFile = None,
-          seeds: option(int, 'Number of seeds for each network.') = 3,
-          data: DataSource = None,
-          rmsprop: option(str, "Learning rates of RMSProp, such as 0.015,0.045,0.135; '' for none.", '--rates') = None,
-          adamw: option(str, "Learning rates of AdamW, such as 0.0005,0.002,0.008; '' for none.") = None,
-          epochs: option(int, 'Passes over the training images.', show_default='half of the preset') = None,
-          runs: Records = Path('runs/rates'),
-          out: option(Path, 'Folder for the figures and the table.') = Path('rates'),
-          device: Device = None,
-          jobs: Jobs = None,
-          minutes: Minutes = None,
-          workers: Workers = 2,
-          memory: Memory = None,
-          settings: Settings = None):
-    "Train the four networks at several learning rates of RMSProp and AdamW, and compare each at its best rate."
-    from inception_repro.results.rates import RATES, run_study, shorter, write_rates
-    from inception_repro.training.recipe import PRINTED
-    file = read_recipe(recipe, ('model', 'seed', 'lr', 'optimizer', 'wd', *PRINTED))
-    changes, source = data_source(data, preset, file)
-    instead = dict.fromkeys(('lr', 'optimizer'), 'use --rates and --adamw') | dict(wd='each optimizer has its own')
-    changes = file | changes | recipe_changes(settings, instead, epochs=epochs)
-    given = dict(rmsprop_tf=('--rates', rmsprop), adamw=('--adamw', adamw))
-    read = lambda name, text: numbers(text, name, '0.015,0.045') if text else ()
-    which = {k: RATES[k] if text is None else read(name, text) for k, (name, text) in given.items()}
-    _say_own(preset, base := shorter(preset, **changes))
-    check_writable(out/'rates.md')
-    run_study(runs, base, which, seeds, data=source, device=device, jobs=jobs,
-              until=deadline(minutes), workers=workers, **memory_limit(memory))
-    for p in write_rates(runs, out): print(p)
-
-# %% ../nbs/library/42_cli.ipynb #220e4dee
-def _arms_folders(runs, out):
-    "Folders of finished studies, and the folders for their figures"
-    if not (found := sorted({p.parent for p in Path(runs).glob('*px/*/*.csv')})):
-        raise ValueError(f'{runs} holds no records of the experiment; leave out --draw to train, or give another '
-                         '--runs')
-    return [(p, Path(out)/f'{p.parent.name}-{p.name}') for p in found]
-
-def _train_arms(preset, recipe, seeds, data, models, size, epochs, runs, out, settings, **kwargs):
-    "Train the arms; the folder of their records, and the folder for their figures"
-    from inception_repro.results.rates import shorter
-    from inception_repro.results.shortcut import run_shortcut
-    from inception_repro.training.recipe import PRINTED, preset as make
-    file = read_recipe(recipe, ('model', 'seed', *PRINTED))
-    changes, source = data_source(data, preset, file)
-    arm = dict.fromkeys(PRINTED, 'the arms of the experiment differ in it')
-    changes = file | changes | recipe_changes(settings, arm | dict(px='use --size'), px=size, epochs=epochs)
-    base = shorter(preset, **dict(epochs=make(preset).epochs) | changes)
-    _say_own(preset, base)
-    which = dict(models=tuple(models.split(','))) if models else {}
-    check_writable(out/'shortcut.md')
-    run_shortcut(runs/f'{base.px}px', base, seeds, data=source, **which, **kwargs)
-    return runs/f'{base.px}px'/base.dataset, out/f'{base.px}px-{base.dataset}'
-
-# %% ../nbs/library/42_cli.ipynb #0ebb2b91
-@app.command()
-def shortcut(preset: Preset = 'demo',
-             recipe: RecipeFile = None,
-             seeds: option(int, 'Number of seeds for each arm of the experiment.') = 3,
-             data: DataSource = None,
-             models: Names = None,
-             size: option(int, 'Side of the square images, in pixels. From 107 on, the last blocks see more than '
-                                                    'one cell.') = None,
-             epochs: option(int, 'Passes over the training images. With fewer epochs, the learning rate falls as far.',
-                            show_default='as in the preset') = None,
-             runs: option(Path, 'Folder for the records: RUNS/SIZEpx/DATASET.') = Path('runs/shortcut'),
-             out: option(Path, 'Folder for the figures and tables: OUT/SIZEpx-DATASET.') = Path('shortcut'),
-             draw: option(bool, 'Do not train; draw every study in RUNS again.', '--draw') = False,
-             device: Device = None,
-             jobs: Jobs = None,
-             minutes: Minutes = None,
-             workers: Workers = 2,
-             memory: Memory = None,
-             settings: Settings = None):
-    "Train networks with shortcuts added, scaled or removed, and compare them. The same command resumes."
-    from inception_repro.results.shortcut_plots import write_shortcut
-    say = lambda text: print(getattr(text, 'shell', text), file=sys.stderr)
-    todo = _arms_folders(runs, out) if draw else [_train_arms(
-        preset, recipe, seeds, data, models, size, epochs, Path(runs), Path(out), settings,
-        device=device, jobs=jobs, until=deadline(minutes), workers=workers, **memory_limit(memory))]
-    for folder, where in todo:
-        for p in write_shortcut(folder, where, say): print(p)
-
 # %% ../nbs/library/42_cli.ipynb #3a8941ed
 @app.command()
 def evaluate(networks: argument(list[str], 'Names of networks with public weights (see `inception-repro models`), '
-                                        'files MODEL-SEED.safetensors, or folders with such files.'),
-             data: option(str, 'A folder with val/ in it, or of validation images: one folder per class, or all in one '
-                               'folder next to the development kit or LOC_val_solution.csv.') = None,
-             crops: option(str, 'Crops per image: any of 1,12,144.') = '1',
+                                        'files of trained weights MODEL-SEED.safetensors, or folders with such files '
+                                        '(.safetensors, .pth, .pt, .bin, .ckpt).'),
+             data: option(str, 'Folder with validation images of all classes of the network: for public weights, the '
+                               '1000 of ImageNet. It has val/CLASS/ or CLASS/ in it, or all images in one folder with '
+                               'a file of their labels next to it: LOC_val_solution.csv, or the development kit.',
+                               show_default='generated images, for networks that were trained on them') = None,
+             crops: option(str, 'Crops per image: any of 1,12,144. Several of them, such as 1,12, give a row each.') =
+             '1',
              table: option(bool, "Also print the paper's tables, with these errors in them.", '--table') = False,
-             runs: option(Path, 'Folder for the records, if they are not next to the weights.') = None,
-             predictions: option(Path, 'Folder for the predictions.') = Path('predictions'),
+             runs: option(Path, 'Folder for the records of your training runs.',
+                          show_default='the folder of the weights') = None,
+             predictions: option(Path, 'Folder for the predictions, from which the same command resumes.') =
+             Path('predictions'),
              record: option(Path, 'File for the results, .json.') = None,
-             blacklist: option(Path, 'List of images to exclude, from the development kit.',
-                               show_default='the one next to the images') = None,
-             classes: option(Path, 'File with the names of the classes, in the order of the network.') = None,
+             blacklist: option(Path, 'List of images to exclude, from the development kit. The errors without them are '
+                                     'printed as well.', show_default='the one next to the images') = None,
+             classes: option(Path, 'File with the names of the classes, one a line, in the order of the network.',
+                             show_default='the sorted names of the folders') = None,
              interpolation: option(str, 'bilinear or bicubic.') = 'bilinear',
              average: option(str, 'What is averaged over crops: probabilities or logits.') = 'probabilities',
-             bs: option(int, 'Largest number of crops in a batch.') = None,
+             bs: option(int, 'Largest number of crops in a batch. Lower it if memory is short.',
+                        show_default='32 on a CPU, 256 on a GPU') = None,
              precision: option(str, 'float32, bf16 or fp16.') = 'float32',
              device: Device = None,
              fresh: Fresh = False,
              as_json: Json = False):
     """Print the errors of trained networks, and of their ensemble.
 
-    Example with public weights: inception-repro evaluate inception_v4.released --data FOLDER"""
+    Public weights, which are downloaded, on the validation images of ImageNet:
+    - inception-repro evaluate inception_v4.released --data IMAGENET
+
+    Your own weights, that `train --weights weights` or `reproduce --weights weights` wrote, with the records of the
+    runs. Without --data, the generated images of the training are used:
+    - inception-repro evaluate weights/fractals --runs runs/fractals
+    - inception-repro evaluate weights/my-images --runs runs --data FOLDER"""
     from inception_repro.evaluation.evaluate import evaluate as run
     from inception_repro.evaluation.tables import listing, show_tables
     each = numbers(crops, '--crops', '1,12,144', int)
@@ -323,7 +277,9 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
     print('\n\n'.join([listing(rows), *([show_tables(rows)] * table)]))
 
 # %% ../nbs/library/42_cli.ipynb #8d433c55
-for _command in recipe, figures, claims, records, contribute, release, plan, bench, stability: app.command()(_command)
+for _command in rates, shortcut, stability, recipe, figures, claims, records, contribute, release, plan, bench:
+    app.command()(_command)
+for _command in app.registered_commands: _command.help = joined_lines(_command.callback.__doc__)
 
 # %% ../nbs/library/42_cli.ipynb #42a00002
 def main():

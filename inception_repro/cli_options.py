@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import tomllib
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated
 
@@ -17,16 +19,20 @@ from .support.suggest import unknown
 from .support.text import file_text
 
 # %% auto #0
-__all__ = ['FIELDS', 'Preset', 'DataSource', 'Settings', 'RecipeFile', 'Json', 'Weights', 'Device', 'Records', 'Workers',
-           'Memory', 'Jobs', 'Minutes', 'Fresh', 'Names', 'option', 'argument', 'network_names', 'recipe_changes',
-           'read_recipe', 'recipe', 'data_source', 'own_images', 'numbers', 'deadline', 'weights_folder', 'print_json',
-           'memory_limit']
+__all__ = ['FIELDS', 'PresetName', 'Preset', 'DataSource', 'Settings', 'RecipeFile', 'Json', 'Weights', 'Device', 'Records',
+           'Workers', 'Memory', 'Jobs', 'Minutes', 'Fresh', 'Names', 'option', 'argument', 'joined_lines',
+           'network_names', 'recipe_changes', 'read_recipe', 'recipe', 'data_source', 'own_images', 'numbers',
+           'deadline', 'weights_folder', 'print_json', 'memory_limit']
 
 # %% ../nbs/library/44_options.ipynb #71a350c4
 def option(kind, help, *names, # Type, text of `--help`, and names if the parameter's own does not serve
            **kwargs): return Annotated[kind, typer.Option(*names, help=help, **kwargs)]
 
 def argument(kind, help, **kwargs): return Annotated[kind, typer.Argument(help=help, **kwargs)]
+
+def joined_lines(text): # Docstring of a command
+    "The text for `--help`, which breaks lines itself: one line for each paragraph and each item of a list"
+    return re.sub(r'(?<!\n)\n(?!\n|- )', ' ', cleandoc(text))
 
 def network_names(incomplete: str):
     "Names of networks, for the shell's completion"
@@ -38,36 +44,46 @@ FIELDS = ( # of `Recipe`; importing it would make the help slow
     'stored px bs replicas epochs evals optimizer lr decay every compress momentum rho eps clip wd smoothing ema hue '
     'precision channels_last merge compile seed').split()
 
-Preset = option(str,
-    'Recipe of the run. demo: a small network (width 0.25, 75 pixels, 12 epochs) on generated images or on your own '
-    '(--data), minutes on a CPU. tiny40: 40 classes of Tiny ImageNet, under an hour on a CPU. tiny: all of Tiny '
-    'ImageNet at full width, needs a GPU. paper: ImageNet at 299 pixels, needs several GPUs. For your own images use '
-    'demo, with a larger --width and --size if you have a GPU; the others expect the classes of their dataset, unless '
-    'you add --set classes=None.', autocompletion=lambda: ['demo', 'fractals20', 'tiny40', 'tiny', 'paper'])
+_PRESETS = (
+    'Recipe by name. demo: a small network (width 0.25, 75 pixels, 12 epochs) on generated images, minutes on a CPU. '
+    'fractals20: 20 generated classes at 107 pixels. tiny40: 40 classes of Tiny ImageNet, under an hour on a CPU. '
+    'tiny: all of Tiny ImageNet at full width, needs a GPU. paper: ImageNet at 299 pixels, needs several GPUs.')
+
+def _presets(advice=''): # For commands that train
+    return option(str, _PRESETS + advice, autocompletion=lambda: ['demo', 'fractals20', 'tiny40', 'tiny', 'paper'])
+
+PresetName = _presets()
+Preset = _presets(' For your own images (--data) use demo. On a GPU, a larger network is worth its time: change width, '
+                  'px (the size) and stored with --set. The presets tiny40, tiny and paper expect the classes of their '
+                  'own dataset, unless you add --set classes=None.')
 DataSource = option(str,
-    'Your images: a folder with train/CLASS/ and val/CLASS/. Or a name: fractals (generated), imagenette, imagewoof '
-    '(downloaded); imagenette_160 or _320 for smaller files.', show_default='the images of the preset')
+    'Your images: a folder with train/CLASS/ and val/CLASS/, in which CLASS is the name of a class. Or a name: '
+    'fractals (generated), imagenette, imagewoof (downloaded); imagenette_160 or _320 for smaller files.',
+    show_default='the images of the preset')
 Settings = option(list[str],
-    'Change any field of the recipe, such as lr=0.01, optimizer=adamw, wd=0.05 or epochs=4. Can be repeated. Fields: '
-    f"{', '.join(FIELDS[1:])}. `inception-repro recipe` says what each one means.",
-    '--set', metavar='FIELD=VALUE')
+    'Change a field of the recipe, such as lr=0.01, optimizer=adamw, wd=0.05 or epochs=4. Give it once for each field: '
+    f"--set lr=0.01 --set epochs=4. Fields: {', '.join(FIELDS[1:])}. `inception-repro recipe` says what each one "
+    'means.', '--set', metavar='FIELD=VALUE')
 RecipeFile = option(Path,
-    'File with fields of the recipe: TOML, as `inception-repro recipe` prints it, or the .json of a record. It is used '
-    'on top of --preset; --set and other options change it.', '--recipe', show_default='none')
+    'File with fields of the recipe: TOML, as `inception-repro recipe` prints it, or the .json of a record. Its fields '
+    'replace those of --preset, and --set and other options replace those of the file.', '--recipe',
+    show_default='none')
 Json = option(bool, 'Print JSON on standard output.', '--json')
 Weights = option(Path, 'Folder for the trained weights: DATASET/MODEL-SEED.safetensors.',
                  show_default='weights are not kept')
-Device = option(str, 'cpu, cuda, cuda:1 or mps.', show_default='a GPU if there is one')
-Records = option(Path, 'Folder for the records of the runs: DATASET/MODEL-SEED.csv.')
-Workers = option(int, 'Processes that decode images, if the dataset does not fit in memory.')
+Device = option(str, 'cpu, cuda, cuda:1 (the second GPU) or mps.', show_default='a GPU if there is one')
+Records = option(Path, 'Folder for the records of the runs: DATASET/MODEL-SEED.csv and .json.')
+Workers = option(int, 'Processes that decode images, if the dataset does not fit in --memory.')
 Memory = option(float, 'GiB of memory for decoded images. A larger dataset is decoded in every epoch.', min=0,
-                show_default='4')
+                metavar='GIB', show_default='4')
 Jobs = option(int, 'Networks trained at the same time.', show_default='one per core on a CPU, one on a GPU')
-Minutes = option(float, 'Stop after this time, with exit code 75. Run the same command again, without --fresh, to '
-                        'resume; --minutes, --jobs, --workers and --memory may differ.')
-Fresh = option(bool, 'Delete earlier results of this command and start again.', '--fresh')
-Names = option(str, 'Other networks, separated by commas: see `inception-repro models`.',
-               autocompletion=network_names)
+Minutes = option(float, 'Stop after so many minutes, with exit code 75. To resume, run the same command again. Only '
+                        'options that do not change the result, such as this one, may differ then.',
+                 show_default='no limit')
+Fresh = option(bool, 'Delete earlier results of this command and start again. Leave it out to resume after an '
+                     'interruption.', '--fresh')
+Names = option(str, 'Names of networks, separated by commas: see `inception-repro models`.',
+               autocompletion=network_names, show_default="the paper's four")
 
 # %% ../nbs/library/44_options.ipynb #4ee4eb2c
 _OPTIONS = 'preset recipe models seeds data out runs device jobs weights workers memory minutes fresh'.split()
@@ -126,8 +142,12 @@ def _toml(v):
     if isinstance(v, dict): return '{' + ', '.join(f'{k} = {json.dumps(o)}' for k, o in v.items()) + '}'
     return json.dumps('None' if v is None else v, ensure_ascii=False)
 
-def recipe(preset: Preset = 'demo', file: RecipeFile = None, settings: Settings = None, as_json: Json = False):
-    "Print a recipe, with the meaning and source of each value: a file for --recipe."
+def recipe(preset: PresetName = 'demo', file: RecipeFile = None, settings: Settings = None, as_json: Json = False):
+    """Print a recipe, with the meaning and source of each value: a file for --recipe.
+
+    Redirect it to a file, edit the values, and train with it:
+    - inception-repro recipe --preset demo > my.toml
+    - inception-repro train inception_v4 --recipe my.toml --runs runs/mine"""
     from inception_repro.training.recipe import preset as make, settings as described
     from inception_repro.training.records import as_json as plain
     r = make(preset, **read_recipe(file) | recipe_changes(settings))

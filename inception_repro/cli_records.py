@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from .cli_options import Json, Preset, argument, option, print_json
+from .cli_options import Json, PresetName, argument, option, print_json
 
 # %% auto #0
 __all__ = ['check_records', 'records', 'contribute', 'figures', 'release', 'claims']
@@ -62,8 +62,14 @@ def check_records(folder, # Its subfolders are searched as well
 _STATES = 'sealed', 'sealed now', 'without a seal', 'not finished'
 
 def records(folder: argument(Path, 'Folder of records, such as runs; subfolders are searched.'),
-            seal: option(bool, 'Add a seal to finished records of older versions, which have none.', '--seal') = False):
-    "Check that no record was altered after its run had finished."
+            seal: option(bool, 'Add the seal to finished records of older versions that have none, after checking them '
+                               'as far as possible.', '--seal') = False):
+    """Check that no record was altered after its run had finished.
+
+    At its end, a run writes a seal into the .json of its record: a checksum of the settings, the results and the files
+    beside it. A record that no longer matches its seal is listed as damaged, and the exit code is 1.
+
+    - inception-repro records runs"""
     found = check_records(folder, seal)
     for text in found.values():
         if text not in _STATES: print(text.shell)
@@ -73,11 +79,16 @@ def records(folder: argument(Path, 'Folder of records, such as runs; subfolders 
 
 # %% ../nbs/library/48_guarantees.ipynb #be7653ed
 def contribute(folder: argument(Path, 'Folder with the records of one dataset, such as runs/tiny-imagenet-200.'),
-               preset: Preset = 'tiny',
-               data: option(str, 'The images of the runs, as for `train`. Their hash is computed.',
-                            show_default='the hash is that of a record in --known') = None,
-               known: option(Path, 'Folder of the records that are there already.') = Path('figures/runs')):
-    "Check records of your own runs before you contribute them."
+               preset: PresetName = 'tiny',
+               data: option(str, 'The images of the runs, as for `train`, to compare their hash with that in the '
+                                 'records.', show_default='compare with the records in --known') = None,
+               known: option(Path, 'Folder of the records of this project, in a clone of its repository.') =
+               Path('figures/runs')):
+    """Check records of your own runs before you contribute them to this project.
+
+    It prints for each record whether it would be accepted, or why not.
+
+    - inception-repro contribute runs/tiny-imagenet-200 --data tiny-imagenet-200"""
     from inception_repro.results.contribution import check_contribution
     found = check_contribution(folder, preset, data, known)
     for p, reason in found.items():
@@ -85,9 +96,13 @@ def contribute(folder: argument(Path, 'Folder with the records of one dataset, s
     if any(found.values()): raise typer.Exit(1)
 
 # %% ../nbs/library/48_guarantees.ipynb #ea9aa05f
-def figures(runs: argument(Path, 'Folder with the records of one dataset, such as runs/fractals.'),
-            out: option(Path, 'Folder for the figures and the summary.') = Path('figures')):
-    "Draw Figures 21 to 26 and write the summary, from existing records."
+def figures(runs: argument(Path, 'Folder with the records of one dataset, such as reproduction/runs/fractals.'),
+            out: option(Path, 'Folder for the figures and the summary, which replace those in it.') = Path('figures')):
+    """Draw Figures 21 to 26 and write the summary, from existing records.
+
+    `reproduce` does this at its end.
+
+    - inception-repro figures reproduction/runs/fractals --out reproduction"""
     from inception_repro.results.curves import draw_figures
     from inception_repro.results.summary import write_summary
     for p in [*draw_figures(runs, out), write_summary(runs, out/'summary.md')]: print(p)
@@ -95,16 +110,28 @@ def figures(runs: argument(Path, 'Folder with the records of one dataset, such a
 def release(runs: argument(Path, 'Folder with the records of one dataset, such as runs/fractals.'),
             weights: argument(Path, 'Folder with their weights, such as weights/fractals.'),
             out: option(Path, 'Folder for the result.') = Path('release')):
-    "Pack trained weights with a model card from their records, for others to use."
+    """Pack trained weights with a model card from their records, for others to use.
+
+    - inception-repro release runs/fractals weights/fractals"""
     from inception_repro.evaluation.release import release as pack
     for p in pack(runs, weights, out): print(p)
 
-def claims(root: argument(Path, 'Folder with the figures, and with their records in runs/.') = Path('figures'),
+def claims(root: argument(Path, 'Folder with the records in runs/, such as that of `reproduce`.') =
+           Path('reproduction'),
            to: option(Path, 'File to write the page to as well, .md.') = None, as_json: Json = False):
-    "Judge each empirical sentence of the paper by the existing records."
+    """Judge each empirical sentence of the paper by the existing records.
+
+    Run `inception-repro reproduce` first; it writes into the folder reproduction, or into that of its `--out`. A
+    sentence without records has the verdict "cannot be tested here", and the command that tests it is named. In a
+    clone of the repository, the folder figures has the records of this project.
+
+    - inception-repro claims reproduction --to claims.md
+    - inception-repro claims figures"""
     from inception_repro.results.claims import claims as judge
     from inception_repro.support.files import atomic_write
-    if not root.is_dir(): raise ValueError(f'{root} is no folder; give the one of the figures, with runs/ in it')
+    if not root.is_dir():
+        raise ValueError(f'{root} is no folder; run `inception-repro reproduce`, or give a folder with records in '
+                         'runs/')
     page = judge(root)
     if as_json: print_json([asdict(claim) | asdict(j) for claim, j in page.rows])
     else: print(page._repr_markdown_())

@@ -23,8 +23,9 @@ class Stopped(Exception): "Ctrl-C"
 
 class Terminated(BaseException): "SIGTERM or SIGHUP, while no run trains"
 
-def say(words):
+def say(words): # None for nothing
     "Print a line on standard error"
+    if words is None: return
     with suppress(OSError, AttributeError): print('inception-repro:', words, file=sys.stderr) # it may be closed
 
 def _warn(message, category, filename, *args, others=warnings.showwarning, **kwargs):
@@ -54,7 +55,7 @@ def _catch_signals():
         name, training = signal.Signals(number).name, sys.modules.get('inception_repro.training.callbacks')
         ask = getattr(training, 'ask_to_stop', None) # the module may be half imported
         if not (ask and ask(name)):
-            raise Terminated(f'{name} was received; the same command resumes')
+            raise Terminated(f'{name} was received')
     for name in 'SIGTERM', 'SIGHUP':
         if number := getattr(signal, name, None): # Windows has no SIGHUP
             if signal.getsignal(number) == signal.SIG_DFL: signal.signal(number, stop) # `nohup` ignores SIGHUP

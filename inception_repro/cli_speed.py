@@ -9,26 +9,35 @@ import sys
 from pathlib import Path
 
 from .cli_options import (
-    Device, Jobs, Json, Minutes, Names, Preset, RecipeFile, Settings, argument, deadline, network_names, option,
-    print_json, read_recipe, recipe_changes)
+    Device, Json, Names, PresetName, RecipeFile, Settings, argument, network_names, option, print_json,
+    read_recipe, recipe_changes)
 from .support.tables import text_row
 
 # %% auto #0
-__all__ = ['plan', 'bench', 'stability']
+__all__ = ['plan', 'bench']
 
 # %% ../nbs/library/45_speed_commands.ipynb #8e6439b6
 _PLAN = dict(epochs=6, images=13, steps=11, exaFLOPs=8, batch=5, **{'images/s': 8, 'hours': 8, 'on 8': 8})
 
-def plan(preset: Preset = 'paper',
+def plan(preset: PresetName = 'paper',
          device: Device = None,
-         bs: option(int, 'Largest batch that is timed.') = None,
-         steps: option(int, 'Steps that are timed.') = 3,
+         bs: option(int, 'Largest batch that is timed.',
+                    show_default='the batch of the preset; fewer on a CPU, and where memory is short') = None,
+         steps: option(int, 'Training steps that are timed.') = 3,
          models: Names = None,
          record: option(Path, 'File for the results, .json.') = None,
          recipe: RecipeFile = None,
          settings: Settings = None,
          as_json: Json = False):
-    "Estimate how long training with a preset would take on this machine, from a short timing."
+    """Estimate how long training with a preset would take on this machine, from a short timing.
+
+    Without --preset, the estimate is for the paper's own training, on ImageNet. No images are needed.
+
+    - inception-repro plan --preset demo
+    - inception-repro plan --preset paper --models inception_v4 --device cuda
+
+    Columns: images and steps of the whole training, exaFLOPs (10^18 floating-point operations), the batch that was
+    timed, images per second, hours on one such device, and hours on eight of them."""
     from inception_repro.results.plan import plan as measure
     from inception_repro.results.train_many import FOUR
     from inception_repro.training.fit import find_device
@@ -64,33 +73,30 @@ def bench(model: argument(str, 'Name of a network: see `inception-repro models`.
           bf16: option(bool, 'Also time bfloat16.', '--bf16') = False,
           compiled: option(bool, 'Also time torch.compile, which takes minutes.', '--compiled') = False,
           as_json: Json = False):
-    """Measure the speed of a network on this machine: as commonly run, and as rewritten by this package.
+    """Measure the speed of a network on this machine, without and with the optimizations of this package.
 
     The default takes one to three minutes on a CPU, and longer with a larger --bs or --rounds, or with --compiled.
 
-    Rows: as built (no change), channels last (another memory format), fast (merged and folded layers), frozen (on a
-    CPU: compiled by oneDNN for this batch size). With --train: by hand (the common way), ours (this package).
+    Every row of the table is the same network with the same weights, and the rows are timed in turns:
+    - as built: plain PyTorch modules, run as they are. This is how networks are commonly run, those of timm included.
+    - channels last: the same modules with the channels last in memory.
+    - fast: batch normalisation folded into the convolutions, and parallel 1x1 convolutions merged.
+    - frozen (on a CPU): fast, and compiled by oneDNN for this batch size.
 
-    Columns: ratio is the speed compared with the first row. "of the matrix rate" compares the multiply-adds per second
-    with those of a large matrix product, timed in turns. "apart" is the largest difference from the first row's output.
-    """
+    With --train, a row is a training step:
+    - by hand: as it is commonly written, with the optimizer of torch; then the same with the channels last.
+    - ours: the training step of this package. ours, unmerged: without merging 1x1 convolutions.
+
+    The columns:
+    - ratio: how many times as fast as the first row; then the lowest and the highest ratio of all rounds.
+    - of the matrix rate: the multiply-adds per second, as a share of those of a large matrix product on this machine.
+    - logits apart, probabilities apart: the largest difference from the output of the first row.
+
+    timm itself is not timed here. The comparison with timm and other packages is python -m benchmarks.run in the
+    repository; its results are in benchmarks/records/README.md."""
     from inception_repro.benchmarking.bench import bench as measure, table
     from inception_repro.training.fit import find_device
     rows = measure(model, train, width, size, bs, find_device(device), rounds, bf16, compiled)
     if as_json: print_json(rows)
     else: print(table(rows))
     if any(r.get('of_matrix_rate', 0) > 1 for r in rows): print(_ABOVE, file=sys.stderr)
-
-# %% ../nbs/library/45_speed_commands.ipynb #2205c154
-def stability(seeds: option(int, 'At least so many seeds of each setting.') = 1,
-              wide_steps: option(int, 'Steps at full width; 200 elsewhere.') = 80,
-              draw: option(bool, 'Do not train; draw the study in RUNS again.', '--draw') = False,
-              runs: option(Path, 'Folder for the records: DATASET/TRIAL.json.') = Path('runs/stability'),
-              out: option(Path, 'Folder for the figures and the verdicts.') = Path('stability'),
-              device: option(str, 'cpu, cuda, cuda:1 or mps.') = 'cpu',
-              jobs: Jobs = 1,
-              minutes: Minutes = None):
-    "Find where residual networks die, over width, scale and learning rate (§3.3). The same command resumes."
-    from inception_repro.results.stability import main as run
-    deadline(minutes) # refuses a time that is not above 0
-    run(jobs, draw, minutes, seeds, wide_steps, runs, out, device=device)

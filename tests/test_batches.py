@@ -91,7 +91,6 @@ def test_large_jpegs_stream_at_their_crop(root):
 
 @pytest.mark.parametrize('streams', [False, True])
 def test_learner(root, streams, tmp_path):
-    from fastai.callback.core import Callback
     from fastai.learner import Learner, load_learner
     from fastai.metrics import accuracy
     dls = quiet(root, max_bytes=0 if streams else 10**6).dataloaders(bs=3, size=8, device='cpu', workers=0)

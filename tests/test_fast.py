@@ -13,7 +13,7 @@ from torch import nn
 
 from inception_repro.architecture.build import FeatureNet, build
 from inception_repro.architecture.cost import convolutions
-from inception_repro.architecture.graph import leaves, min_size, seq, shape
+from inception_repro.architecture.graph import min_size, seq, shape
 from inception_repro.architecture.networks import create_model, networks
 from inception_repro.rewrites.fast import FusedUnit, Packed, fast, frozen
 from inception_repro.rewrites.fold import difference, fold_bn, fold_scale, pool_after, randomize_batchnorm

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from inception_repro.architecture.networks import create_model
+from inception_repro.data.load import load
 from inception_repro.training.fit import run_loop
 from inception_repro.training.learner import learner
 from inception_repro.training.recipe import replace
@@ -50,6 +51,23 @@ def test_fastai_trains_with_them(data, optimizer):
     dict(lr=np.complex64(1)), dict(lr=np.array([.1, .2])), dict(seed=np.int64(-1)), dict(merge=np.int64(2))])
 def test_bad_numbers_of_other_libraries_are_named(change):
     with pytest.raises(ValueError, match=f'{[*change][0]} is '): replace(TINY, **change)
+
+
+@pytest.mark.parametrize('whole', [np.int64, np.uint8, torch.tensor])
+def test_datasets_and_batches_take_them(whole):
+    sizes = dict(classes=2, per_class=4, valid_per_class=2, size=16, seed=3)
+    found = load(**{k: whole(v) for k, v in sizes.items()})
+    assert found.hash == load(**sizes).hash
+    dls = found.dataloaders(whole(4), whole(75), device='cpu', workers=0)
+    assert dls.train.one_batch()[0].shape == (4, 3, 75, 75)
+
+
+@pytest.mark.parametrize('change, words', [
+    (dict(bs=np.float64(4)), 'bs is .*it must be a whole number of at least 1'), (dict(size=np.int64(0)), 'size is')])
+def test_bad_numbers_of_batches_are_named(change, words):
+    data = load(classes=2, per_class=4, valid_per_class=2, size=16)
+    with pytest.raises(ValueError, match=words): data.dataloaders(**change)
+    with pytest.raises(ValueError, match='seed is 1.5; it must be a whole number of at least 0'): load(seed=1.5)
 
 
 # Feature maps

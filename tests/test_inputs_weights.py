@@ -1,5 +1,6 @@
 """Checkpoints of other tools, and files that hold no usable weights: loading succeeds, or changes nothing. Not in a
 notebook: it is a long table of files."""
+import zipfile
 from argparse import Namespace
 from dataclasses import replace
 
@@ -196,3 +197,45 @@ def test_files_cut_at_every_part_are_named(raw, tmp_path):
             (tmp_path/name).write_bytes(data[:n])
             with pytest.raises(ValueError, match=f'{name} is no (PyTorch|safetensors) file, or damaged'):
                 read_weights(tmp_path/name)
+
+
+def packed(source, to):
+    "Write the same zip file with compressed entries; its size"
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(to, 'w', zipfile.ZIP_DEFLATED) as new:
+        for o in old.infolist(): new.writestr(o.filename, old.read(o))
+    return to.stat().st_size
+
+
+def test_a_small_file_that_unpacks_to_a_large_one(raw, tmp_path, monkeypatch):
+    torch.save({'a.weight': torch.zeros(10**7)}, tmp_path/'whole.pth')
+    own = packed(tmp_path/'whole.pth', tmp_path/'small.pth')
+    assert own < 10**5
+    monkeypatch.setattr(torch, 'load', lambda *_, **__: pytest.fail('it was read'))
+    with pytest.raises(ValueError, match=rf'small.pth has {own:,} bytes and would unpack to 40,...,...; save the weig'):
+        load_weights(small(), tmp_path/'small.pth')
+
+
+def test_compressed_weights_are_read(average, tmp_path):
+    torch.save(average, tmp_path/'whole.pth')
+    packed(tmp_path/'whole.pth', tmp_path/'b.pth')
+    assert same(load_weights(small(), tmp_path/'b.pth'), average)
+
+
+def test_a_view_of_any_size_is_named_by_its_shape(raw, tmp_path):
+    key = 'trunk.stem.1.bn.running_var'
+    torch.save(raw | {key: torch.ones(1).expand(10**12)}, tmp_path/'a.pth')
+    with pytest.raises(ValueError, match=f'shapes: {key} is .1000000000000,., not'):
+        load_weights(small(), tmp_path/'a.pth')
+
+
+@pytest.mark.parametrize('kind', ['safetensors', 'pth', 'pt', 'bin', 'ckpt'])
+def test_a_folder_of_weights_of_any_kind(raw, kind, tmp_path):
+    (tmp_path/'fractals').mkdir()
+    file = tmp_path/'fractals'/f'inception_resnet_v1-0.{kind}'
+    file.write_bytes(weights_bytes(raw, file))
+    file.with_suffix('.txt').write_text('notes')
+    for folder in tmp_path, tmp_path/'fractals':
+        assert [(c.name, c.path) for c in candidates(folder)] == [('inception_resnet_v1-0', file)]
+    file.unlink()
+    with pytest.raises(ValueError, match=r'no weights \(.safetensors, .pth, .pt, .ckpt, .bin\) in the folder'):
+        candidates(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 import inception_repro
 from inception_repro import (
     Recipe, build, concat, create_model, fit, inception_a, inception_v3, inception_v4, network, plot_runs, preset,
-    read_run, read_runs, rewrite)
+    read_runs, rewrite)
 from inception_repro._testing import four_runs, write_runs
 from inception_repro.architecture.custom import definition
 from inception_repro.training.fit import _check_recipe

@@ -5,7 +5,6 @@ Not in a notebook: they need a process to kill and every place to cut.
 import errno
 import json
 import locale
-import os
 import signal
 import subprocess
 import sys

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
-from command_fixtures import shell, tiny
+from command_fixtures import shell
 from training_fixtures import ENV, TINY, folder
 
 from inception_repro.data.load import dataset_root
@@ -179,13 +180,43 @@ def test_dataset_without_a_network(monkeypatch, tmp_path):
 
 
 def test_public_weights_without_a_network(monkeypatch):
+    "One request, no retries, and one message with the ways out, for Python and for a shell"
     import huggingface_hub
     from inception_repro.architecture.networks import create_model
+    from inception_repro.support.messages import shell_text
+    asked = []
 
-    def fails(*a, **k): raise ConnectionError('Temporary failure in name resolution')
+    def head(url, timeout):
+        asked.append(timeout)
+        raise ConnectionError('[Errno -3] Temporary failure in name resolution\nHEAD https://x')
+
+    def get(*a, local_files_only=False):
+        assert local_files_only  # a download would retry for half a minute
+        raise FileNotFoundError('not in the cache')
+    monkeypatch.setattr(huggingface_hub, 'get_hf_file_metadata', head)
+    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', get)
+    with pytest.raises(OSError) as e: create_model('inception_v4.released', pretrained=True)
+    python, shell = str(e.value), shell_text(e.value)
+    for text, way in (python, '`load_weights`'), (shell, '`inception-repro evaluate`'):
+        assert 'no connection ([Errno -3] Temporary failure in name resolution); download https://' in text
+        assert way in text and 'HF_HOME' in text and 'HEAD' not in text
+    assert 'load_weights' not in shell and asked == [5]
+
+
+@pytest.mark.parametrize('kind, words', [
+    ('RepositoryNotFoundError', 'no such repository'), ('EntryNotFoundError', 'has no such file'),
+    ('OfflineModeIsEnabled', 'HF_HUB_OFFLINE is set'), ('HfHubHTTPError', 'the server answered 503')])
+def test_why_there_is_no_download(kind, words, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub import errors
+    from inception_repro.architecture.weights import hub_file
+    error = getattr(errors, kind).__new__(getattr(errors, kind))
+    error.args, error.response = ('HEAD https://x',), SimpleNamespace(status_code=503)
+
+    def fails(*a, **k): raise error
+    monkeypatch.setattr(huggingface_hub, 'get_hf_file_metadata', fails)
     monkeypatch.setattr(huggingface_hub, 'hf_hub_download', fails)
-    with pytest.raises(OSError, match='cannot be downloaded from huggingface.co .*HF_HOME'):
-        create_model('inception_v4.released', pretrained=True)
+    with pytest.raises(OSError, match=words): hub_file('a/b', 'c')
 
 
 def test_a_signal_while_modules_are_imported(monkeypatch):
@@ -197,5 +228,5 @@ def test_a_signal_while_modules_are_imported(monkeypatch):
     monkeypatch.setattr(cli_run.signal, 'signal', handlers.__setitem__)
     cli_run._catch_signals()
     monkeypatch.setitem(sys.modules, 'inception_repro.training.callbacks', ModuleType('callbacks'))
-    with pytest.raises(cli_run.Terminated, match='SIGTERM was received; the same command resumes'):
+    with pytest.raises(cli_run.Terminated, match='SIGTERM was received'):
         handlers[signal.SIGTERM](signal.SIGTERM, None)

@@ -1,7 +1,5 @@
 """Speed-ups and summaries of synthetic records, whose answers are known"""
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest

@@ -102,7 +102,7 @@ def test_apples_gpu(monkeypatch):
 def test_bf16_step(data):
     recipe = replace(TINY, precision='bf16')
     learn, seen = learner(recipe, data, bare=True), []
-    hook = learn.model.trunk.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    learn.model.trunk.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
     learn.add_cb(Raise(1, 'after_batch'))
     with pytest.raises(KeyboardInterrupt): learn.fit(1)
     assert seen == [torch.bfloat16] and learn.pred.dtype == learn.loss.dtype == torch.float32

@@ -19,6 +19,7 @@ from .build import ConvUnit, Net, build
 from .public import public
 from .weight_files import is_averaged, read_weights
 from ..support.files import make_folder
+from ..support.messages import message
 
 # %% ../../nbs/library/05_weights.ipynb #6be6d6b2
 _resnet_v2 = ('conv2d_1a conv2d_2a conv2d_2b conv2d_3b conv2d_4a mixed_5b repeat mixed_6a repeat_1 mixed_7a '
@@ -143,8 +144,9 @@ def _check_fit(sd, net, where):
     both = [(k, sd[k], own[k]) for k in own if k in sd]
     missing = [k for k in own if k not in sd and not k.endswith('num_batches_tracked')]
     shapes = [f'{k} is {tuple(v.shape)}, not {tuple(o.shape)}' for k, v, o in both if v.shape != o.shape]
-    values = [f'{k} is {wrong}' for k, v, o in both if (wrong := _wrong_values(v, o))]
-    values += [f'{k} is negative' for k, v, _ in both if k.endswith('running_var') and (v.float() < 0).any()]
+    fit = [o for o in both if o[1].shape == o[2].shape] # a view with a wrong shape may have any number of values
+    values = [f'{k} is {wrong}' for k, v, o in fit if (wrong := _wrong_values(v, o))]
+    values += [f'{k} is negative' for k, v, _ in fit if k.endswith('running_var') and (v.float() < 0).any()]
     unexpected = [k for k in sd if k not in own]
     for what, keys in dict(missing=missing, unexpected=unexpected, shapes=shapes, values=values).items():
         if keys:
@@ -194,19 +196,34 @@ def load_weights(net: nn.Module, # `Net`
     return net
 
 # %% ../../nbs/library/05_weights.ipynb #c4bbc810
+_TIMEOUT = 5 # Seconds until the hub must answer (ours)
+
+def _why(e): # What a library raised
+    "Why there is no download, without the lines of the HTTP request"
+    from huggingface_hub import errors
+    if isinstance(e, errors.RepositoryNotFoundError): return 'there is no such repository, or it is not public'
+    if isinstance(e, errors.EntryNotFoundError): return 'the repository has no such file'
+    if isinstance(e, errors.OfflineModeIsEnabled): return 'HF_HUB_OFFLINE is set'
+    if (answer := getattr(e, 'response', None)) is not None: return f'the server answered {answer.status_code}'
+    return f"no connection ({str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__})"
+
 def hub_file(repo, # `owner/name`
              file, # Its name
             ) -> str: # Path. Raises `OSError` if it cannot be downloaded
     "A file of the Hugging Face hub, from the cache if it is there"
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     try: return hf_hub_download(repo, file, local_files_only=True) # without waiting for a network
     except Exception: pass # it is not in the cache
-    try: return hf_hub_download(repo, file)
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, file), timeout=_TIMEOUT) # one request; a download retries for long
+        return hf_hub_download(repo, file)
     except Exception as e: # of many libraries
-        why = str(e).strip().split('\n')[0] or type(e).__name__
-        raise OSError(f'{file} of {repo} cannot be downloaded from huggingface.co ({why}); without a network, download '
-                      'it elsewhere, and copy the cache of that machine (~/.cache/huggingface, or what HF_HOME says), '
-                      'or give the file to load_weights') from None
+        why = _why(e)
+        shell = '`inception-repro evaluate`, named after its network, such as inception_v4.released.safetensors'
+        raise OSError(message(lambda way: f'{file} of {repo} cannot be downloaded from the Hugging Face hub: {why}; '
+            f'download https://huggingface.co/{repo}/resolve/main/{file} elsewhere, and give the file to '
+            f"{way('`load_weights`', shell)}; or copy the folder ~/.cache/huggingface (or what HF_HOME says) of a "
+            'machine that has it')) from None
 
 def check_as_built(net): # `Net`
     "Raise `ValueError` if a network was rewritten, so that its weights do not fit its definition"

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
+from operator import index
 from pathlib import Path
 
 import torch
@@ -46,17 +47,22 @@ class Data:
                    ): # fastai `DataLoaders`
         "Batches for training and validation, for a fastai `Learner`"
         from fastai.data.core import DataLoaders, default_device
-        _positive(bs=bs, size=size)
+        bs, size = _whole(bs=bs, size=size)
         if len(self.train) < bs:
             raise ValueError(f'{self.name} has {len(self.train)} training images, fewer than a batch of {bs}; lower bs')
         dls = [Batches(o, self.classes, bs, size, o is self.train, seed, hue, workers)
                for o in (self.train, self.valid)]
         return DataLoaders(*dls, device=default_device() if device is None else torch.device(device))
 
-def _positive(**counts):
-    for name, o in counts.items():
-        if o is not None and (not isinstance(o, int) or o < 1):
-            raise ValueError(f'{name} is {o!r}; it must be a whole number of at least 1')
+def _whole(least=1, **given): # Integers of any library; None stays None
+    "Integers of Python. Raises `ValueError` for anything but a whole number of at least `least`"
+    for name, o in given.items():
+        try: n = None if o is None else index(o)
+        except TypeError: n = least - 1
+        if n is not None and n < least:
+            raise ValueError(f'{name} is {o!r}; it must be a whole number of at least {least}')
+        given[name] = n
+    return given.values()
 
 # %% ../../nbs/library/13_load.ipynb #eb5bddf3
 class _Loader:
@@ -148,7 +154,9 @@ def load(source: str | Path = 'fractals', # Or a name such as 'imagenette_160', 
          progress: bool = True, # Show a bar while decoding
         ) -> Data: # Raises `ValueError` for an unknown name, an unknown layout, a bad number
     "A dataset in memory or, if it is too large, as files"
-    _positive(size=size, classes=classes, per_class=per_class, valid_per_class=valid_per_class, workers=workers)
+    size, classes, per_class, valid_per_class, workers = _whole(
+        size=size, classes=classes, per_class=per_class, valid_per_class=valid_per_class, workers=workers)
+    seed, = _whole(0, seed=seed)
     if source == 'fractals': return _generated(classes, per_class, valid_per_class, size, seed)
     found = list_images(dataset_root(source), classes, per_class, valid_per_class)
     total, name = len(found.train) + len(found.valid), printable(source if source in NAMES else found.root.name)

@@ -14,6 +14,7 @@ from typing import Any
 from ..architecture.build import build
 from ..architecture.networks import create_model, networks
 from ..architecture.public import public_weights
+from ..architecture.weight_files import TORCH_KINDS
 from ..architecture.weights import load_weights
 from .predict import METHODS, predict
 from .predictions import ensemble, errors, load_predictions
@@ -81,9 +82,10 @@ def _record(path, runs):
 
 def _files(folder):
     "The files of weights in a folder, or in its only subfolder that has some"
-    if files := sorted(folder.glob('*.safetensors')): return files
-    if not (files := sorted(folder.glob('*/*.safetensors'))):
-        raise ValueError(f'no .safetensors in the folder {folder}')
+    kinds = '.safetensors', *TORCH_KINDS
+    find = lambda pattern: sorted(p for p in folder.glob(pattern) if p.suffix.lower() in kinds and p.is_file())
+    if files := find('*'): return files
+    if not (files := find('*/*')): raise ValueError(f"no weights ({', '.join(kinds)}) in the folder {folder}")
     if len(within := sorted({str(f.parent) for f in files})) > 1:
         raise ValueError(f"{folder} has weights in {' and '.join(within)}; give one of these")
     return files
@@ -99,6 +101,13 @@ def _candidate(path, runs):
     return Candidate(printable(path.stem), model, path, recipe, error)
 
 # %% ../../nbs/library/24_evaluate.ipynb #a5ac451e
+def _not_public(name):
+    "The text for a network without public weights"
+    kin = [n for n in public_weights if n.split('.')[0] == name.split('.')[0]]
+    way = f'did you mean {kin[0]}, or a file of trained weights?' if kin else (
+        f"give a file of trained weights, or one of {', '.join(public_weights)}")
+    return f'{name} has no public weights; {way}'
+
 def candidates(what, # Names with public weights, files of weights, folders of such files
                runs=None, # Folder of the records, if they are not beside the weights
               ) -> list: # Of `Candidate`s. Raises `ValueError` for anything else
@@ -108,6 +117,7 @@ def candidates(what, # Names with public weights, files of weights, folders of s
         if o in public_weights: found.append(Candidate(o, o))
         elif Path(o).is_dir(): found += [_candidate(f, runs) for f in _files(Path(o))]
         elif Path(o).is_file(): found.append(_candidate(Path(o), runs))
+        elif o in networks: raise ValueError(_not_public(o))
         else: raise ValueError(f'no file or folder {o!r}, and ' + unknown('network', o, public_weights))
     names = [c.name for c in found]
     if twice := [n for n in names if names.count(n) > 1]:
