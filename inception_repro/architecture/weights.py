@@ -229,8 +229,8 @@ def check_as_built(net): # `Net`
     "Raise `ValueError` if a network was rewritten, so that its weights do not fit its definition"
     with torch.device('meta'): own = build(net.network).state_dict()
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in net.state_dict().items()}:
-        raise ValueError(f'this {net.network.name} was rewritten, by fast or merge_1x1 for instance, and its weights do '
-                         'not fit its definition; save the network that it was made from')
+        raise ValueError(f'this {net.network.name} was rewritten, by fast or merge_1x1 for instance, so its weights '
+                         'do not fit its definition; save the network that it was made from')
 
 def load_pretrained(net, # `Net`
                     source=None, # A repository of the hub, `owner/name`, or a local folder; public weights unless given
