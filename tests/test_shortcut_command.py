@@ -43,7 +43,7 @@ def test_the_command(tmp_path):
 
 
 @pytest.mark.parametrize('args, words', [
-    (['--models', 'vgg'], "no arms of 'vgg'; use one of inception_v4, inception_resnet_v2"),
+    (['--models', 'vgg'], "no variants of 'vgg'; use one of inception_v4, inception_resnet_v2"),
     (['--seeds', '0'], '--seeds is 0; use'),
     (['--set', 'shortcut=1'], '--set does not take shortcut; the arms'),
     (['--draw', '--runs', 'nowhere'], 'nowhere holds no records'),

@@ -15,8 +15,8 @@ from shortcut_fixtures import EPOCHS, R2, text, V4, whole
 
 def test_no_control(tmp_path):
     folder = whole(tmp_path, 1, skip=[(V4, 'no blocks'), (R2, 'no blocks')])
-    assert depth_pays(folder) == [] and depth_table(folder).startswith('No arm has a finished control')
-    with pytest.raises(ValueError, match='no arm has a finished control'): plot_depth(folder)
+    assert depth_pays(folder) == [] and depth_table(folder).startswith('No variant has a finished control')
+    with pytest.raises(ValueError, match='no variant has a finished control'): plot_depth(folder)
     said = []
     names = {p.name for p in write_shortcut(folder, tmp_path / 'out', said.append)}
     assert (names == {'arms.svg', 'arms.png', 'gradients.svg', 'gradients.png', 'shortcut.md'}
@@ -64,13 +64,13 @@ def test_lines_of_the_arms(tmp_path):
     looks = [(l.get_color(), l.get_linestyle()) for l in right.lines if len(l.get_xdata()) == len(EPOCHS)]
     assert len(set(looks)) == len(ARMS[R2])
     fewer = read_shortcut(whole(tmp_path / 'fewer', 2, skip=[(V4, 'no blocks', 1)]))
-    assert 'seeds 0, 1, fewer for some arms' in text(plot_arms(fewer))
+    assert 'seeds 0, 1, fewer for some variants' in text(plot_arms(fewer))
     assert plot_arms(study, metric='top5').axes[0].get_ylabel() == 'Error (top-5) %'
 
 
 def test_depth_in_the_picture(tmp_path):
     fig = plot_depth(whole(tmp_path, 3, noise=0))
-    assert 'Arrows mark arms that end above the axis: Inception-v4, as printed (+23.0);' in text(fig)
+    assert 'Arrows mark variants that end above the axis: Inception-v4, as printed (+23.0);' in text(fig)
     assert {t.get_text() for t in fig.axes[0].texts} == {
         'no blocks', 'as printed ↑', 'shortcut, scale 1 ↑', 'shortcut, scale 0.5', 'shortcut, scale 0.2',
         'shortcut, scale 0.1'}
@@ -104,6 +104,6 @@ def test_everything_is_written(tmp_path):
     assert [p.name for p in paths] == [*names, 'shortcut.md']
     words = paths[-1].read_text(encoding='utf-8')
     assert re.findall('^## (.*)', words, flags=re.M) == [
-        'Every arm', 'What the acceleration comes from', 'Where depth begins to pay']
+        'Every variant', 'What the acceleration comes from', 'Where depth begins to pay']
     before = [p.read_bytes() for p in paths]
     assert [p.read_bytes() for p in write_shortcut(str(folder), tmp_path / 'out')] == before

@@ -29,7 +29,7 @@ def test_runs_by_arm_and_seed(tmp_path):
     assert set(study.runs) == set(study.activity) == {(m, a, s) for m in (V4, R2) for a in ARMS[m] for s in range(2)}
     assert study.models() == [V4, R2] and study.arms(V4) == list(ARMS[V4]) and list(study.of(V4, 'no blocks')) == [0, 1]
     assert read_shortcut(study) is study
-    assert missing(study) == 'Missing: any arm of Inception-v3; Inception-ResNet-v1.'
+    assert missing(study) == 'Missing: any variant of Inception-v3; Inception-ResNet-v1.'
 
 
 def test_unfinished_runs_are_left_out(tmp_path):
@@ -43,7 +43,7 @@ def test_unfinished_runs_are_left_out(tmp_path):
 def test_no_finished_run(tmp_path):
     write(tmp_path, V4, 'no blocks', finished=False)
     with pytest.warns(UserWarning), pytest.raises(
-            ValueError, match='synthetic has no finished run yet; train the arms with `run_shortcut`'):
+            ValueError, match='synthetic has no finished run yet; train the variants with `run_shortcut`'):
         read_shortcut(tmp_path / 'synthetic')
     with pytest.raises(FileNotFoundError, match='holds no records'): read_shortcut(tmp_path / 'nothing')
 
@@ -71,14 +71,14 @@ def test_what_is_no_arm_is_left_out(tmp_path):
         row = dict(epoch=step / 10, step=step, images=step * recipe.bs)
         rec.append(**{k: row.get(k, kind(1)) for k, kind in COLUMNS.items()})
     rec.finish()
-    with pytest.warns(UserWarning, match=r'inception_v4\+shortcut0.3 is no arm of the experiment'):
+    with pytest.warns(UserWarning, match=r'inception_v4\+shortcut0.3 is no variant of the experiment'):
         assert len(read_shortcut(tmp_path / 'synthetic').runs) == 1
 
 
 def test_records_without_gradients(tmp_path):
     folder = whole(tmp_path, 1, blocks=False)
     assert read_shortcut(folder).activity == {}
-    with pytest.raises(ValueError, match='has recorded its gradients; train the arms with `run_shortcut`'):
+    with pytest.raises(ValueError, match='has recorded its gradients; train the variants with `run_shortcut`'):
         plot_gradients(folder)
 
 

@@ -52,7 +52,7 @@ def arms(base, # `Recipe`
     "Recipes to train, seed by seed"
     check_seeds(seeds)
     for m in models:
-        if m not in ARMS: raise ValueError(f"there are no arms of {m!r}; use one of {', '.join(ARMS)}")
+        if m not in ARMS: raise ValueError(f"there are no variants of {m!r}; use one of {', '.join(ARMS)}")
     return [replace(base, model=m, seed=base.seed + s, **o)
             for s in range(seeds) for m in models for o in ARMS[m].values()]
 
@@ -95,7 +95,8 @@ class Study:
 def untrained(what # Such as 'there is no finished run of Inception-v4'
              ) -> UserError:
     "The error that runs are missing, with the command that trains them"
-    return UserError(lambda way: f"{what}; train the arms with {way('`run_shortcut`', '`inception-repro shortcut`')}")
+    return UserError(lambda way: f"{what}; train the variants with "
+                     f"{way('`run_shortcut`', '`inception-repro shortcut`')}")
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #ced0eb4f
 def read_shortcut(folder, # With the records of one dataset, such as figures/runs/shortcut/107px/tiny-imagenet-40
@@ -106,12 +107,12 @@ def read_shortcut(folder, # With the records of one dataset, such as figures/run
     if not (found := read_runs(folder)): raise untrained(f'{folder} has no finished run yet')
     for r in comparable_runs(found):
         if not (place := _OF.get(run_name(r.meta['recipe']))):
-            warnings.warn(f'{r.path} is left out: {run_name(r.meta["recipe"])} is no arm of the experiment')
+            warnings.warn(f'{r.path} is left out: {run_name(r.meta["recipe"])} is no variant of the experiment')
             continue
         runs[key := (*place, r.meta['seed'])] = r
         blocks = r.path.with_suffix('.activity.json')
         if blocks.exists(): activity[key] = json.loads(blocks.read_text(encoding='utf-8'))
-    if not runs: raise untrained(f'{folder} has no run of an arm')
+    if not runs: raise untrained(f'{folder} has no run of a variant')
     return Study(runs, activity)
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #ded7dd2d
@@ -121,7 +122,7 @@ def missing(folder, # With the records, or a `Study`
     study = read_shortcut(folder)
     most, lacks = sorted({s for _, _, s in study.runs}), {}
     for m in ARMS:
-        if m not in study.models(): lacks.setdefault('any arm of', []).append(network_label(m))
+        if m not in study.models(): lacks.setdefault('any variant of', []).append(network_label(m))
         for a in ARMS[m] if m in study.models() else ():
             if gone := [s for s in most if s not in study.of(m, a)]:
                 what = 'any run of' if gone == most else f"seed{'s' * (len(gone) > 1)} {table_cell(gone)} of"
@@ -158,7 +159,8 @@ def points(interval # (mean, low, high)
     return signed(mean) + ('' if np.isnan(low) else f' ({signed(low)} to {signed(high)})')
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #1a08e7db
-_HEADS = dict(network='network', arm='arm', error='top-1 error at the end, %', seeds='seeds', parameters='parameters',
+_HEADS = dict(network='network', arm='variant', error='top-1 error at the end, %', seeds='seeds',
+              parameters='parameters',
               gmacs='GMACs', control='minus no blocks, points (95 % interval)', times='times as fast as printed')
 
 def _faster(printed, own): # runs of two arms
@@ -194,5 +196,5 @@ def shortcut_table(folder, # With the records, or a `Study`
              f'GMACs: billions of multiply-adds for an image of {px}×{px} pixels.',
              'Differences are between runs with the same seed, on the same test images.',
              '"Times as fast": at the same error, the epochs that the network as printed needs, divided by those of',
-             'this arm; median over pairs of seeds, and their range.', missing(study)]
+             'this variant; median over pairs of seeds, and their range.', missing(study)]
     return markdown_table(rows, _HEADS) + '\n\n' + ' '.join(filter(None, words))

@@ -70,7 +70,7 @@ def sentence(effect, # `Effect`
             ) -> str:
     "The claim with its verdict"
     if not effect.seeds:
-        return f'{effect.claim}: not known, because the two arms have no finished runs with a common seed.'
+        return f'{effect.claim}: not known, because the two variants have no finished runs with a common seed.'
     if len(effect.seeds) == 1:
         return (f'{effect.claim}: not judged, because there is only one seed '
                 f'({signed(effect.end[0])} points at the end).')
@@ -124,8 +124,8 @@ def _steps_text(study):
                        'to the whole difference.',
                        markdown_table(found, dict(path='path', step='step', to='leads to') | _ENDS)]
     if gone := [name for name, own in rows.items() if not own]:
-        text.append('Paths that cannot be added up yet, because not all of their arms have finished runs with a common '
-                    f"seed: {', '.join(gone)}.")
+        text.append('Paths that cannot be added up yet, because not all of their variants have finished runs with a '
+                    f"common seed: {', '.join(gone)}.")
     return text
 
 def effects_table(folder, # With the records, or a `Study`
@@ -134,12 +134,12 @@ def effects_table(folder, # With the records, or a `Study`
     study = read_shortcut(folder)
     rows = [dict(cause=e.cause, first=named(*e.one), second=named(*e.other), seeds=e.seeds or None, says=sentence(e),
                  end=e.end and points(e.end), mean=e.mean and points(e.mean)) for e in effects(study)]
-    heads = dict(cause='cause', first='first arm', second='second arm',
+    heads = dict(cause='cause', first='first variant', second='second variant',
                  **{k: _ENDS[k] for k in ('end', 'mean', 'seeds')})
     heads['says'] = 'verdict'
-    note = ('Second arm minus first arm, in points of top-1 error; negative where the second arm is better. Mean over '
-            'the seeds that both arms have, and its 95 % t-interval over seeds. "Mean over training" is the area under '
-            f'the error curve divided by its length. {chance_level(study)}')
+    note = ('Second variant minus first variant, in points of top-1 error; negative where the second one is better. '
+            'Mean over the seeds that both variants have, and its 95 % t-interval over seeds. "Mean over training" is '
+            f'the area under the error curve divided by its length. {chance_level(study)}')
     return '\n\n'.join([markdown_table(rows, heads), note.rstrip(), *_steps_text(study)])
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #fbdbe751
@@ -193,11 +193,11 @@ def depth_table(folder, # With the records, or a `Study`
                ) -> str: # Markdown; one sentence if no arm has a control yet
     "The difference to the control at each evaluation, and the epoch from which it stays below zero"
     if not (found := depth_pays(folder)):
-        return 'No arm has a finished control without blocks yet. `inception-repro shortcut` trains the controls.'
+        return 'No variant has a finished control without blocks yet. `inception-repro shortcut` trains the controls.'
     at = sorted({round(i) for i in np.linspace(0, len(found[0].epochs) - 1, columns)})
     rows = [dict(network=network_label(d.model), arm=d.arm, seeds=d.seeds, since=d.since, sure=d.surely)
             | {i: points(d.at(i)) for i in at} for d in found]
-    heads = dict(network='network', arm='arm') | {i: f'epoch {found[0].epochs[i]:.3g}' for i in at} | dict(
+    heads = dict(network='network', arm='variant') | {i: f'epoch {found[0].epochs[i]:.3g}' for i in at} | dict(
         since='below zero from epoch', sure='interval below zero from epoch', seeds='seeds')
     one = ', or one seed, which has no interval' * any(len(d.seeds) == 1 for d in found)
     return (f'{markdown_table(rows, heads)}\n\n'

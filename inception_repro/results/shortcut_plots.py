@@ -94,7 +94,7 @@ def _told(study, models, bands=True):
     if len(set(seeds.values())) > 1: # `caption` would list the seeds of each run
         head = text.partition('averaged weights; ')[0]
         every = ', '.join(map(str, sorted(set().union(*seeds.values()))))
-        text = f'{head}averaged weights; seeds {every}, fewer for some arms{_BANDS * bands}.'
+        text = f'{head}averaged weights; seeds {every}, fewer for some variants{_BANDS * bands}.'
     return 'Synthetic records: no network was trained. ' * (runs[0].meta['dataset'] == 'synthetic') + text
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #94b6f834
@@ -157,7 +157,7 @@ def _draw_lines(ax, bands, high, chance=None):
 def _beyond(found, top):
     "A sentence on the arms that end above the axis, or an empty one"
     out = [f'{named(d.model, d.arm)} ({signed(d.mean[-1])})' for d in found if d.mean[-1] > top]
-    return f"Arrows mark arms that end above the axis: {'; '.join(out)}. " if out else ''
+    return f"Arrows mark variants that end above the axis: {'; '.join(out)}. " if out else ''
 
 def _limits(found, top):
     "Limits of the axis: all means up to `top`, and intervals down to half of `top` below the mean"
@@ -175,7 +175,7 @@ def plot_depth(folder, # With the records, or a `Study`
     "Error of each arm minus that of its own control without blocks, with 95 % intervals over seeds"
     study = read_shortcut(folder)
     if not (found := [d for d in depth_pays(study) if d.model in models]):
-        raise untrained('no arm has a finished control without blocks')
+        raise untrained('no variant has a finished control without blocks')
     few, limits = 'There is no band for a single seed. ' * any(len(d.seeds) == 1 for d in found), _limits(found, top)
     text = ('Error with blocks minus error of the same network without blocks, paired by seed: below the dotted line, '
             'depth pays off. Line: mean over seeds; band: its 95 % t-interval. '
@@ -260,7 +260,7 @@ def write_shortcut(folder, # With the records of one dataset
             files = [out/f'{name}{end}.{kind}' for kind in ('svg', 'png')]
             try: paths += [file for file in files if f(study, models, to=file)]
             except ValueError as e: say(f'{name}{end} is left out: ' + e.args[0])
-    tables = {'Every arm': shortcut_table, 'What the acceleration comes from': effects_table,
+    tables = {'Every variant': shortcut_table, 'What the acceleration comes from': effects_table,
               'Where depth begins to pay': depth_table}
     text = '\n\n'.join(f'## {title}\n\n{f(study)}' for title, f in tables.items())
     return [*paths, atomic_write(out/'shortcut.md', f'# Is it the shortcut?\n\n{text}\n')]
