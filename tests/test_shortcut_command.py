@@ -45,7 +45,7 @@ def test_the_command(tmp_path):
 @pytest.mark.parametrize('args, words', [
     (['--models', 'vgg'], "no variants of 'vgg'; use one of inception_v4, inception_resnet_v2"),
     (['--seeds', '0'], '--seeds is 0; use'),
-    (['--set', 'shortcut=1'], '--set does not take shortcut; the arms'),
+    (['--set', 'shortcut=1'], '--set does not take shortcut; the variants'),
     (['--draw', '--runs', 'nowhere'], 'nowhere holds no records'),
     (['--set', 'px=99'], '--set does not take px; use --size')])
 def test_mistakes(args, words):

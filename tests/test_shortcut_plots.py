@@ -65,7 +65,7 @@ def test_lines_of_the_arms(tmp_path):
     assert len(set(looks)) == len(ARMS[R2])
     fewer = read_shortcut(whole(tmp_path / 'fewer', 2, skip=[(V4, 'no blocks', 1)]))
     assert 'seeds 0, 1, fewer for some variants' in text(plot_arms(fewer))
-    assert plot_arms(study, metric='top5').axes[0].get_ylabel() == 'Error (top-5) %'
+    assert plot_arms(study, metric='top5').axes[0].get_ylabel() == 'Top-5 error (%)'
 
 
 def test_depth_in_the_picture(tmp_path):

@@ -102,7 +102,7 @@ def test_every_arm_in_the_table(tmp_path):
 
 
 def test_differences_are_paired_by_seed(tmp_path):
-    "Seeds differ by tens of points, the arms by two, so only pairs show it"
+    "Seeds differ by tens of points, the variants by two, so only pairs show it"
     for s, luck in enumerate((0, 10, 20)):
         write(tmp_path, V4, 'no blocks', s, lambda t, o=luck: 70 + o)
         write(tmp_path, V4, 'shortcut, scale 0.2', s, lambda t, o=luck, s=s: 68 + o + .1 * s)

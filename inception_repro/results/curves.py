@@ -102,7 +102,7 @@ _METRICS = 'top1', 'top5', 'raw_top1', 'raw_top5'
 def _lookup(figure): # Number of the figure, or a `Plot`
     "The figure's number in words, and its `Plot`"
     if isinstance(figure, Plot): number, plot = '', figure
-    elif figure in figures: number, plot = f'After Figure {figure}. ', figures[figure]
+    elif figure in figures: number, plot = f'Figure {figure} of the paper, redrawn from our runs. ', figures[figure]
     else: raise ValueError(f"no figure {figure!r} of curves; one of {', '.join(map(str, figures))}, or a Plot")
     if plot.metric not in _METRICS: raise ValueError(f"unknown metric {plot.metric!r}; one of {', '.join(_METRICS)}")
     return number, plot
@@ -165,7 +165,7 @@ def _draw(found, plot, text, start, log):
     _limits(ax, ys, log)
     draw_chance(ax, chance_error(sum(found.values(), []), plot.metric))
     if marks: label_level(ax, np.mean(ys[0]), 'Table 2')
-    style_axes(ax, 'Epoch', f'Error ({metric_label(plot.metric)}) %')
+    style_axes(ax, 'Epoch', f'{metric_label(plot.metric).capitalize()} error (%)')
     draw_legend(ax)
     return fig
 
@@ -255,7 +255,7 @@ def plot_runs(*runs: Run | str | Path | list, # `Run`s, paths of records, folder
         _draw_lines(axes, lines, metric, by)
         chance = {chance_error([r], metric) for r in runs}
         draw_chance(axes, chance.pop() if len(chance) == 1 else None)
-        style_axes(axes, by.capitalize(), f'Error ({metric_label(metric)}) %')
+        style_axes(axes, by.capitalize(), f'{metric_label(metric).capitalize()} error (%)')
         draw_legend(axes)
     if to and fig: write_picture(fig, Path(to))
     return fig or ax

@@ -26,7 +26,7 @@ def _mean_error(run):
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #a6f11ba2
 _v4, _r2 = 'inception_v4', 'inception_resnet_v2'
-QUESTIONS = ( # cause, first arm, second arm, claim about the second arm
+QUESTIONS = ( # cause, first variant, second variant, claim about the second variant
     ('everything', (_v4, 'as printed'), (_r2, 'as printed'), 'Inception-ResNet-v2 has a lower error than Inception-v4'),
     ('addition', (_v4, 'as printed'), (_v4, 'shortcut, scale 1'),
      'Shortcuts of scale 1 lower the error of Inception-v4'),
@@ -51,12 +51,12 @@ QUESTIONS = ( # cause, first arm, second arm, claim about the second arm
 # %% ../../nbs/library/34_shortcut_effects.ipynb #2c2ff390
 @dataclass(frozen=True)
 class Effect:
-    "The effect of one change on the error: the second arm minus the first, in points"
+    "The effect of one change on the error: the second variant minus the first, in points"
     cause: str
-    one: tuple # (network, arm)
+    one: tuple # (network, variant)
     other: tuple
     claim: str
-    seeds: list # Of both arms
+    seeds: list # Of both variants
     end: tuple | None # (mean, low, high) of the difference at the end; None without a common seed
     mean: tuple | None # The same for the mean error over training
 
@@ -79,7 +79,7 @@ def sentence(effect, # `Effect`
     return f'{effect.claim}: ' + (same if end == mean else f'at the end, {end}; on average over training, {mean}') + '.'
 
 def effects(folder, # With the records, or a `Study`
-            questions=QUESTIONS, # Tuples of cause, first arm, second arm and claim
+            questions=QUESTIONS, # Tuples of cause, first variant, second variant and claim
            ) -> list: # `Effect`s
     "The effects of the addition, the scale, the block design and a shallow start"
     study, res = read_shortcut(folder), []
@@ -91,7 +91,7 @@ def effects(folder, # With the records, or a `Study`
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #f40aa3d9
 _start, _goal = (_v4, 'as printed'), (_r2, 'as printed')
-PATHS = { # name → steps from `_start` to `_goal`: (cause, the arm that the step leads to)
+PATHS = { # name → steps from `_start` to `_goal`: (cause, the variant that the step leads to)
     'shortcuts first': (('addition', (_v4, 'shortcut, scale 1')), ('small scale', (_v4, 'shortcut, scale 0.2')),
                         ('block design', (_r2, 'scale 0.2')), ('released scales', _goal)),
     'blocks first': (('block design', (_r2, 'no addition')), ('addition', (_r2, 'scale 1, batch norm')),
@@ -104,7 +104,7 @@ def _share(steps, i): # steps: (steps, seeds)
     return f'{round(100 * steps[i].mean() / whole)} %'.replace('-', '−') if abs(whole) >= 1 else None
 
 def _path_rows(study, name):
-    "The steps of a path, with their shares; empty if an arm is missing or no seed is common to all arms"
+    "The steps of a path, with their shares; empty if a variant is missing or no seed is common to all variants"
     runs = [study.of(*arm) for arm in (_start, *(arm for _, arm in PATHS[name]))]
     if not (seeds := sorted(set.intersection(*map(set, runs)))): return []
     end, mean = (np.diff([[f(own[s]) for s in seeds] for own in runs], axis=0) # (steps, seeds)
@@ -145,7 +145,7 @@ def effects_table(folder, # With the records, or a `Study`
 # %% ../../nbs/library/34_shortcut_effects.ipynb #fbdbe751
 @dataclass(frozen=True)
 class Depth:
-    "Error of an arm minus that of the same network without blocks, in points, at each evaluation"
+    "Error of a variant minus that of the same network without blocks, in points, at each evaluation"
     model: str
     arm: str
     seeds: list # Of both
@@ -178,8 +178,8 @@ def __str__(self: Depth):
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #2ecd3206
 def depth_pays(folder, # With the records, or a `Study`
-              ) -> list: # `Depth`s: one for every arm that has a control with a common seed
-    "The difference of every arm to its own control without blocks"
+              ) -> list: # `Depth`s: one for every variant that has a control with a common seed
+    "The difference of every variant to its own control without blocks"
     study, res = read_shortcut(folder), []
     for m in study.models():
         for a in study.arms(m):
@@ -190,7 +190,7 @@ def depth_pays(folder, # With the records, or a `Study`
 
 def depth_table(folder, # With the records, or a `Study`
                 columns=8, # Largest number of evaluations shown
-               ) -> str: # Markdown; one sentence if no arm has a control yet
+               ) -> str: # Markdown; one sentence if no variant has a control yet
     "The difference to the control at each evaluation, and the epoch from which it stays below zero"
     if not (found := depth_pays(folder)):
         return 'No variant has a finished control without blocks yet. `inception-repro shortcut` trains the controls.'

@@ -87,7 +87,7 @@ def _dress(ax, title):
 _BANDS = ' (line: median, band: range)' # the words of `caption` for several seeds
 
 def _told(study, models, bands=True):
-    "What was run; the seeds in short form if they differ between arms"
+    "What was run; the seeds in short form if they differ between variants"
     runs = [r for (m, _, _), r in study.runs.items() if m in models]
     text = caption(runs, bands=bands)
     seeds = {(m, a): frozenset(study.of(m, a)) for m in models for a in study.arms(m)}
@@ -115,7 +115,7 @@ def plot_arms(folder, # With the records, or a `Study`
               metric='top1', # Or 'top5'
               to=None, # Also write this file: .svg, .png or .pdf
              ): # A matplotlib figure
-    "Error against epoch of every arm, one network in each panel"
+    "Error against epoch of every variant, one network in each panel"
     study = read_shortcut(folder)
     text = ('Error of each network during training: as printed, without blocks, and with additions added, scaled or '
             f'removed. {_told(study, _some(study, models))}')
@@ -129,7 +129,7 @@ def plot_arms(folder, # With the records, or a `Study`
             ax.set_ylim(max(low - room, 0), max(high, chance if reached else 0) + room)
             if bands[m]: _draw_lines(ax, bands[m], 230, chance if reached else None)
             else: _empty(ax, 'no finished run yet')
-        axs[0].set_ylabel(f'Error (top-{metric[-1]}) %', color=INK)
+        axs[0].set_ylabel(f'Top-{metric[-1]} error (%)', color=INK)
     if to: write_picture(fig, Path(to))
     return fig
 
@@ -137,7 +137,7 @@ def plot_arms(folder, # With the records, or a `Study`
 _CHANCE = dict(color=GREY, lw=.9, ls=(0, (1, 3)))
 
 def _draw_lines(ax, bands, high, chance=None):
-    "Draw `bands`: arm → (epochs, lowest, middle, highest). There is no band where lowest and highest are nan"
+    "Draw `bands`: variant → (epochs, lowest, middle, highest). There is no band where lowest and highest are nan"
     ends = []
     for arm, (x, low, mid, top) in bands.items():
         look = _style(arm)
@@ -155,7 +155,7 @@ def _draw_lines(ax, bands, high, chance=None):
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #3c586dff
 def _beyond(found, top):
-    "A sentence on the arms that end above the axis, or an empty one"
+    "A sentence on the variants that end above the axis, or an empty one"
     out = [f'{named(d.model, d.arm)} ({signed(d.mean[-1])})' for d in found if d.mean[-1] > top]
     return f"Arrows mark variants that end above the axis: {'; '.join(out)}. " if out else ''
 
@@ -171,8 +171,8 @@ def plot_depth(folder, # With the records, or a `Study`
                models=large, # A network for each panel
                top=12, # Largest difference on the axis, points
                to=None, # Also write this file: .svg, .png or .pdf
-              ): # A matplotlib figure. Raises `ValueError` if no arm has a control
-    "Error of each arm minus that of its own control without blocks, with 95 % intervals over seeds"
+              ): # A matplotlib figure. Raises `ValueError` if no variant has a control
+    "Error of each variant minus that of its own control without blocks, with 95 % intervals over seeds"
     study = read_shortcut(folder)
     if not (found := [d for d in depth_pays(study) if d.model in models]):
         raise untrained('no variant has a finished control without blocks')
@@ -211,7 +211,7 @@ def _name_layers(ax, layers):
     ax.set_xlabel('Block', color=INK)
 
 def _draw_depths(ax, lines):
-    "Draw both steps of each arm; returns the ends of the solid lines, for their labels"
+    "Draw both steps of each variant; returns the ends of the solid lines, for their labels"
     ends = []
     for arm, (values, layers, _) in lines.items():
         look = dict(color=_style(arm)['color'], ls='-', lw=1.7)

@@ -119,7 +119,7 @@ def model_name(model, # As a `Recipe` or its record has it
 
 def run_name(recipe, # `Recipe`, or a record's dict of one
             ) -> str: # The name of a run's files, without its seed
-    "Model and arm: `inception_v4`, `inception_v4+shortcut0.2`"
+    "Model and variant: `inception_v4`, `inception_v4+shortcut0.2`"
     model = recipe['model'] if isinstance(recipe, dict) else recipe.model
     return '+'.join(filter(None, [model_name(model), arm(recipe)]))
 
