@@ -13,13 +13,15 @@ import typer
 from typer.core import TyperGroup
 
 from .cli_options import (
-    DataSource, Device, Fresh, Jobs, Json, Memory, Minutes, Names, Preset, RecipeFile, Records, Settings, Weights,
-    Workers, argument, data_source, deadline, joined_lines, memory_limit, network_names, numbers, option, own_images,
-    print_json, read_recipe, recipe, recipe_changes, weights_folder)
+    DataSource, Device, Fresh, Jobs, Json, Memory, Minutes, Names, Preset, Processes, RecipeFile, Records,
+    Restarts, Settings, Weights, Workers, argument, data_source, deadline, joined_lines, memory_limit, network_names,
+    numbers, option, own_images, print_json, read_recipe, recipe, recipe_changes, weights_folder)
+from .cli_launch import check_processes, launch
 from .cli_records import claims, contribute, figures, records, release
 from .cli_run import Stopped, Terminated, run_command, say
 from .cli_speed import bench, plan
 from .cli_studies import rates, shortcut, stability
+from .support.processes import launched, quiet
 from .support.suggest import unknown
 from .support.tables import text_table
 
@@ -131,6 +133,11 @@ _DEMO = dict(epochs=12, width=.25, px=75, bs=32) # as in the preset; the help do
 
 def _by_preset(field): return f'by --preset; {_DEMO[field]:g} in demo'
 
+def _start_processes(processes, restarts, device, replicas=None, fresh=False):
+    "Run this command in several processes, if it is not one of them"
+    check_processes(processes, restarts, device, replicas, fresh)
+    if processes > 1 and not launched(): raise typer.Exit(launch(processes, restarts))
+
 @app.command()
 def train(model: argument(str, 'Name of a network: see `inception-repro models`.', autocompletion=network_names,
                           show_default='the one in --recipe') = None,
@@ -153,6 +160,8 @@ def train(model: argument(str, 'Name of a network: see `inception-repro models`.
           workers: Workers = 2,
           memory: Memory = None,
           fresh: Fresh = False,
+          processes: Processes = 1,
+          restarts: Restarts = 3,
           settings: Settings = None):
     """Train one network. To resume an interrupted run, run the same command again.
 
@@ -178,13 +187,14 @@ def train(model: argument(str, 'Name of a network: see `inception-repro models`.
     if not (model := model or fields.get('model')):
         raise ValueError('no network is named; see `inception-repro models`')
     recipe = make(preset, **fields | dict(model=model))
+    _start_processes(processes, restarts, device, recipe.replicas, fresh)
     say(own_images(preset, recipe))
     file = weights and weights_folder(weights)/recipe.dataset/f'{run_name(recipe)}-{recipe.seed}.safetensors'
     from inception_repro.training.fit import fit
     run = fit(recipe, runs, source, device, fresh=fresh, save_weights=file, until=deadline(minutes), workers=workers,
               **memory_limit(memory))
     print(f"{run.path}: top-1 error {run['top1'][-1]:.1f} %, top-5 error {run['top5'][-1]:.1f} %")
-    if file and not file.exists(): raise typer.Exit(1) # a warning has given the reason
+    if file and not quiet() and not file.exists(): raise typer.Exit(1) # a warning has given the reason
 
 # %% ../nbs/library/42_cli.ipynb #41fb7f76
 @app.command()
@@ -202,6 +212,8 @@ def reproduce(preset: Preset = 'demo',
               workers: Workers = 2,
               memory: Memory = None,
               fresh: Fresh = False,
+              processes: Processes = 1,
+              restarts: Restarts = 3,
               models: Names = None,
               no_controls: option(bool, 'Do not train the controls: the residual networks without their blocks, and '
                                         'Inception-v4 with added shortcuts.', '--no-controls') = False,
@@ -222,11 +234,13 @@ def reproduce(preset: Preset = 'demo',
     changes, source = data_source(data, preset, file)
     which = dict(models=tuple(models.split(','))) if models else {}
     changes = file | changes | recipe_changes(settings)
+    _start_processes(processes, restarts, device, make(preset, **changes).replicas, fresh)
     if 'dataset' in changes: say(own_images(preset, make(preset, **changes)))
     paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, until=deadline(minutes),
                 weights=weights and weights_folder(weights), workers=workers, controls=not no_controls,
                 **memory_limit(memory), **which,
                 **changes)
+    if quiet(): return
     print(paths[-1].read_text(encoding='utf-8'))
     print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")
 

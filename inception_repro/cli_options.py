@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 import tomllib
@@ -20,9 +21,9 @@ from .support.text import file_text
 
 # %% auto #0
 __all__ = ['FIELDS', 'PresetName', 'Preset', 'DataSource', 'Settings', 'RecipeFile', 'Json', 'Weights', 'Device', 'Records',
-           'Workers', 'Memory', 'Jobs', 'Minutes', 'Fresh', 'Names', 'option', 'argument', 'joined_lines',
-           'network_names', 'recipe_changes', 'read_recipe', 'recipe', 'data_source', 'own_images', 'numbers',
-           'deadline', 'weights_folder', 'print_json', 'memory_limit']
+           'Workers', 'Memory', 'Jobs', 'Minutes', 'Fresh', 'Processes', 'Restarts', 'Names', 'option', 'argument',
+           'joined_lines', 'network_names', 'recipe_changes', 'read_recipe', 'recipe', 'data_source', 'own_images',
+           'numbers', 'deadline', 'weights_folder', 'print_json', 'memory_limit']
 
 # %% ../nbs/library/44_options.ipynb #71a350c4
 def option(kind, help, *names, # Type, text of `--help`, and names if the parameter's own does not serve
@@ -76,17 +77,21 @@ Records = option(Path, 'Folder for the records of the runs: DATASET/MODEL-SEED.c
 Workers = option(int, 'Processes that decode images, if the dataset does not fit in --memory.')
 Memory = option(float, 'GiB of memory for decoded images. A larger dataset is decoded in every epoch.', min=0,
                 metavar='GIB', show_default='4')
-Jobs = option(int, 'Networks trained at the same time.', show_default='one per core on a CPU, one on a GPU')
+Jobs = option(int, 'Networks trained at the same time.', show_default='one per core on a CPU, one on each GPU')
 Minutes = option(float, 'Stop after so many minutes, with exit code 75. To resume, run the same command again. Only '
                         'options that do not change the result, such as this one, may differ then.',
                  show_default='no limit')
 Fresh = option(bool, 'Delete earlier results of this command and start again. Leave it out to resume after an '
                      'interruption.', '--fresh')
+Processes = option(int, 'Processes that share every step, such as one for each GPU. The recipe needs as many '
+                        'replicas: --set replicas=8. For several hosts use torchrun.')
+Restarts = option(int, 'How often the processes start again, from the last checkpoint, after one has died.')
 Names = option(str, 'Names of networks, separated by commas: see `inception-repro models`.',
                autocompletion=network_names, show_default="the paper's four")
 
 # %% ../nbs/library/44_options.ipynb #4ee4eb2c
-_OPTIONS = 'preset recipe models seeds data out runs device jobs weights workers memory minutes fresh'.split()
+_OPTIONS = ('preset recipe models seeds data out runs device jobs weights workers memory minutes fresh processes '
+            'restarts').split()
 _INSTEAD = {'model': 'name it after `train`, or in --models of `reproduce`', 'name': 'use --preset',
             'size': 'use px, or --size', **{o: f'use --{o}' for o in _OPTIONS}}
 _NAMES = dict(px='size') # Field → name of its option, where they differ
@@ -195,7 +200,7 @@ def deadline(minutes, # From now, or None
     "The time at which to stop"
     if minutes is None: return None
     if not minutes > 0: raise ValueError(f'--minutes is {minutes:g}; use a number above 0, or leave it out')
-    return time.time() + 60 * minutes
+    return float(os.environ.get('INCEPTION_REPRO_BEGAN', time.time())) + 60 * minutes # when the command began
 
 def weights_folder(path): # A `Path`
     "The folder for trained weights; raises `ValueError` for the name of a file"

@@ -11,8 +11,11 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from traceback import print_exc
 
+from .cli_launch import early_code, outcome_of, process_code
 from .support.messages import error_line, shell_text
+from .support.processes import launched, quiet
 from .support.text import lenient_output
 
 # %% auto #0
@@ -24,8 +27,8 @@ class Stopped(Exception): "Ctrl-C"
 class Terminated(BaseException): "SIGTERM or SIGHUP, while no run trains"
 
 def say(words): # None for nothing
-    "Print a line on standard error"
-    if words is None: return
+    "Print a line on standard error; of several processes, the first one does"
+    if words is None or quiet(): return
     with suppress(OSError, AttributeError): print('inception-repro:', words, file=sys.stderr) # it may be closed
 
 def _warn(message, category, filename, *args, others=warnings.showwarning, **kwargs):
@@ -33,20 +36,20 @@ def _warn(message, category, filename, *args, others=warnings.showwarning, **kwa
     else: others(message, category, filename, *args, **kwargs)
 
 def _result(app, debug):
-    "Run the command; its exit code, and a line for standard error"
+    "Run the command; its exit code, a line for standard error, and the outcome as `process_code` takes it"
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             app()
-    except SystemExit as e: return e.code or 0, ''
-    except Stopped as e: return 130, shell_text(e)
-    except Terminated as e: return 75, str(e)
-    except BrokenPipeError: return 141, '' # the reader, such as `head`, has seen enough
+    except SystemExit as e: return e.code or 0, '', 'agreed'
+    except Stopped as e: return 130, shell_text(e), 'agreed'
+    except Terminated as e: return 75, str(e), 'agreed'
+    except BrokenPipeError: return 141, '', 'agreed' # the reader, such as `head`, has seen enough
     except Exception as e:
-        if debug: raise
-        if type(e).__name__ == 'OutOfTime': return 75, shell_text(e) # torch is not imported for the name alone
-        return 1, error_line(e)
-    return 0, ''
+        if type(e).__name__ == 'OutOfTime': return 75, shell_text(e), 'agreed' # without importing torch
+        if debug: print_exc()
+        return 1, '' if debug else error_line(e), outcome_of(e)
+    return 0, '', 'agreed'
 
 # %% ../nbs/library/49_run_command.ipynb #49a00006
 def _catch_signals():
@@ -56,22 +59,28 @@ def _catch_signals():
         ask = getattr(training, 'ask_to_stop', None) # the module may be half imported
         if not (ask and ask(name)):
             raise Terminated(f'{name} was received')
-    for name in 'SIGTERM', 'SIGHUP':
+    for name in 'SIGTERM', 'SIGHUP', *['SIGINT'] * launched(): # one of several processes also stops with the others
         if number := getattr(signal, name, None): # Windows has no SIGHUP
-            if signal.getsignal(number) == signal.SIG_DFL: signal.signal(number, stop) # `nohup` ignores SIGHUP
+            own = signal.SIG_DFL, signal.default_int_handler # `nohup` ignores SIGHUP
+            if signal.getsignal(number) in own: signal.signal(number, stop)
 
 def run_command(app): # A typer app. Ends the process
     "Run a command, and print any error as one line"
     for name in 'stdout', 'stderr': # a closed one is None
         if getattr(sys, name) is None: setattr(sys, name, open(os.devnull, 'w'))
-    debug = '--debug' in sys.argv
+    debug = '--debug' in sys.argv or bool(os.environ.get('INCEPTION_REPRO_DEBUG'))
+    if debug: os.environ['INCEPTION_REPRO_DEBUG'] = '1' # for the processes that this one starts
     sys.argv = [o for o in sys.argv if o != '--debug']
     lenient_output()
     _catch_signals()
-    code, words = _result(app, debug)
-    if words: say(words)
+    if (code := early_code()) is not None: sys.exit(process_code(code))
+    if quiet(): sys.stdout = open(os.devnull, 'w')
+    code, words, outcome = _result(app, debug)
+    if words and quiet() and outcome != 'agreed': # else the first process prints the same
+        print(f"inception-repro: process {os.environ['RANK']}: {words}", file=sys.stderr)
+    elif words: say(words)
     try: sys.stdout.flush()
     except OSError: # nobody reads it, or its disk is full
         code = code or 1
         with suppress(OSError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    sys.exit(process_code(code, outcome))

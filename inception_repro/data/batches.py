@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from .augment import ROW, augment, central, central_box, crop_box
 from .fractals import generator
 from .pixels import decode, read, report, to_rgb
+from ..support.processes import ALONE
 
 # %% auto #0
 __all__ = ['Split', 'Vocab', 'Batches', 'pixels']
@@ -56,7 +57,10 @@ class Batches:
                  seed=0, # Of the order and the crops
                  hue=0., # Largest rotation of the hue, as a fraction of a full circle
                  workers=0, # Processes that decode, if images remain files
+                 group=ALONE, # This process among those of a run: it has its share of each batch, or of the batches
+                 parts=1, # Of a training batch; the processes share these
                 ):
+        self.group, self.parts = group, parts
         self.dataset, self.vocab, self.bs, self.size, self.seed, self.hue = split, Vocab(vocab), bs, size, seed, hue
         self.shuffle = self.drop_last = train
         self.workers, self.device, self.bad = workers, torch.device('cpu'), {}  # the bad files that were reported
@@ -85,10 +89,12 @@ def drawn(self: Batches, epoch, # From 0
     "Yield the indices of every batch, and a row of random numbers for each image (None in evaluation)"
     order = torch.arange(self.n)
     if self.shuffle: order = torch.randperm(self.n, generator=generator('order', self.seed, epoch))
-    for i in range(start, len(self)):
-        idx = order[i * self.bs:(i + 1) * self.bs]
-        g = generator('views', self.seed, epoch, i)
-        yield idx, torch.rand(len(idx), ROW, generator=g) if self.shuffle else None
+    ours = self.group.share(self.parts)
+    rows = slice(ours.start * self.bs // self.parts, ours.stop * self.bs // self.parts)
+    for i in range(start, len(self)) if self.shuffle else self.group.turns(len(self), start):
+        idx, self.at = order[i * self.bs:(i + 1) * self.bs], i
+        u = torch.rand(len(idx), ROW, generator=generator('views', self.seed, epoch, i)) if self.shuffle else None
+        yield (idx[rows], u[rows]) if self.shuffle else (idx, None)
 
 def _send(t, device): # Copies to a GPU run in the background
     return t.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else t.to(device)
@@ -137,7 +143,7 @@ def _stream(self: Batches, epoch, start):
     files, found = _Files(self.dataset.x, self.size), False
     dl = DataLoader(files, batch_sampler=todo, num_workers=self.workers, collate_fn=_collate,
                     generator=generator('workers', self.seed, epoch))  # else it would use the run's own generator
-    for (x, idx, bad), (_, u) in zip(dl, self.drawn(epoch, start)):
+    for (x, idx, bad), (_, u) in zip(dl, self.drawn(epoch, start)): # `drawn` comes second, so that it sets `at`
         new = [o for o in dict.fromkeys(bad) if o not in self.bad]
         report(new, f'the {"training" if self.shuffle else "validation"} split', self.n)
         self.bad |= dict.fromkeys(new)
@@ -147,7 +153,7 @@ def _stream(self: Batches, epoch, start):
             break
         x, y, found = _send(x, self.device), _send(self.dataset.y[idx], self.device), True
         yield x / 127.5 - 1 if u is None else augment(x, _send(u, self.device), self.size, None, self.hue), y
-    if not found and start < len(self):
+    if not found and start < len(self) and (self.shuffle or self.group.world == 1):
         raise ValueError(f'no image of {self.n} can be read: {": ".join(next(iter(self.bad)))}')
 
 # %% ../../nbs/library/12_batches.ipynb #6a292e0f

@@ -20,6 +20,7 @@ from .folders import cache_folder, content_hash, list_images
 from .fractals import fractals
 from .pixels import cached, digest, report
 from ..support.messages import UserError
+from ..support.processes import ALONE
 from ..support.progress import track
 from ..support.suggest import unknown
 from ..support.text import printable
@@ -44,13 +45,14 @@ class Data:
                     device=None, # By default fastai's: a GPU where there is one
                     hue=0., # Largest rotation of the hue, as a fraction of a circle; the released slow mode has 0.2
                     workers=2, # Processes that decode, if images remain files
+                    **kwargs, # `group`, `parts`: see `Batches`
                    ): # fastai `DataLoaders`
         "Batches for training and validation, for a fastai `Learner`"
         from fastai.data.core import DataLoaders, default_device
         bs, size = _whole(bs=bs, size=size)
         if len(self.train) < bs:
             raise ValueError(f'{self.name} has {len(self.train)} training images, fewer than a batch of {bs}; lower bs')
-        dls = [Batches(o, self.classes, bs, size, o is self.train, seed, hue, workers)
+        dls = [Batches(o, self.classes, bs, size, o is self.train, seed, hue, workers, **kwargs)
                for o in (self.train, self.valid)]
         return DataLoaders(*dls, device=default_device() if device is None else torch.device(device))
 
@@ -86,7 +88,8 @@ class OwnData(Data):
     "fastai's `DataLoaders` as a dataset"
     dls: object = None
 
-    def dataloaders(self, bs, *_, device=None, **kwargs):
+    def dataloaders(self, bs, *_, device=None, group=ALONE, **kwargs):
+        if group.world > 1: raise ValueError('DataLoaders cannot be shared by processes; give a folder of images')
         from fastai.data.core import DataLoaders
         return DataLoaders(*map(_Loader, (self.dls.train, self.dls.valid)), device=device)
 

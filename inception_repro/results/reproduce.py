@@ -12,6 +12,7 @@ from typing import Any
 from .curves import draw_figures
 from .summary import write_summary
 from .train_many import FOUR, recipes, train_all
+from ..support.processes import quiet
 from ..training.recipe import Recipe
 from ..support.files import check_writable
 from ..training.records import read_run
@@ -27,7 +28,7 @@ def reproduce(preset: str | Recipe = 'demo', # One of `PRESETS`, or a `Recipe`
               runs: str | Path | None = None, # Folder of the records; `out`/runs unless given
               say: Callable = print, # Called with the name of each figure that is left out, and the reason
               device: str | None = None, # 'cpu', 'cuda', 'cuda:1' or 'mps'; by default 'cuda' if there is one
-              jobs: int | None = None, # Runs at the same time: by default one on a GPU, one per core on a CPU
+              jobs: int | None = None, # Runs at the same time: by default one per GPU, or one per core on a CPU
               fresh: bool = False, # Delete old records of these runs first
               progress: bool = True, # Show bars
               weights: str | Path | None = None, # Folder for the averaged weights; none are kept unless given
@@ -46,5 +47,6 @@ def reproduce(preset: str | Recipe = 'demo', # One of `PRESETS`, or a `Recipe`
         if folder: check_writable(Path(folder)/'x')
     kwargs = dict(workers=workers, **{k: v for k, v in dict(cache=cache, max_bytes=max_bytes).items() if v is not None})
     paths = train_all(todo, runs, data, device, jobs, fresh, progress, weights, until, **kwargs)
+    if quiet(): return [] # another process draws
     finished = [read_run(p) for p in paths]
     return [*draw_figures(finished, out, say=say), write_summary(finished, out/'summary.md')]

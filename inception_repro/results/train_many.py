@@ -19,12 +19,13 @@ from threading import Thread
 
 from ..architecture.cost import macs
 from ..support.messages import message
+from ..support.processes import begun, join, launched
 from ..support.progress import ProgressBars
 from ..training.recipe import Recipe, network_of, preset as _preset, run_name
 from ..training.records import run_path
 
 # %% auto #0
-__all__ = ['FOUR', 'CONTROLS', 'check_seeds', 'recipes', 'start_worker', 'run_worker', 'train_all']
+__all__ = ['FOUR', 'CONTROLS', 'check_seeds', 'recipes', 'start_worker', 'run_worker', 'places', 'train_all']
 
 # %% ../../nbs/library/50_train_many.ipynb #2199c87f
 FOUR = 'inception_v3', 'inception_resnet_v1', 'inception_v4', 'inception_resnet_v2'
@@ -53,7 +54,7 @@ def recipes(preset='demo', # One of `PRESETS`, or a `Recipe`
     return [replace(r := make(m), seed=r.seed + s, **o) for s in range(seeds) for m, o in arms]
 
 # %% ../../nbs/library/50_train_many.ipynb #5e0ece9f
-_queue = None # To the parent; set in a worker
+_queue = _device = None # The queue to the parent, and a GPU of its own if there are several; set in a worker
 
 def _end_with_parent():
     parent_process().join()
@@ -69,9 +70,11 @@ def _forward_warnings(queue):
 
 def start_worker(queue, # To the parent
                  threads, # For torch
+                 devices=None, # Queue of GPUs, one for each worker
                 ):
     "Prepare a worker process"
-    global _queue
+    global _queue, _device
+    _device = devices and devices.get()
     _forward_warnings(queue)
     Thread(target=_end_with_parent, daemon=True).start()
     import torch
@@ -99,6 +102,7 @@ def _fit(recipe, weights=None, **kwargs):
 
 def run_worker(recipe, kwargs):
     "Train one network in a worker process"
+    if _device: kwargs = kwargs | dict(device=_device)
     _fit(recipe, progress=False, cbs=[_reporter((run_name(recipe), recipe.seed))], **kwargs)
 
 # %% ../../nbs/library/50_train_many.ipynb #335a28bb
@@ -132,6 +136,12 @@ class _RunBars:
 
 # %% ../../nbs/library/50_train_many.ipynb #aa3ad847
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+def places(device): # 'cpu', 'cuda' or 'cuda:1'
+    "The devices for networks that are trained at the same time: all GPUs, unless one is named"
+    if device != 'cuda': return [device]
+    import torch
+    return [f'cuda:{i}' for i in range(torch.cuda.device_count())] or [device]
 
 def _show_reports(queue, bars):
     "Show what the workers reported"
@@ -171,8 +181,11 @@ def _train_in_parallel(todo, jobs, kwargs, bars):
     from inception_repro.results.train_many import run_worker, start_worker # a notebook's functions cannot be pickled
     from inception_repro.training.callbacks import stoppable
     ctx = get_context('spawn')
-    queue = ctx.Queue()
-    with ProcessPoolExecutor(jobs, ctx, start_worker, (queue, max(1, _cores() // jobs))) as pool:
+    queue, devices, found = ctx.Queue(), None, places(kwargs['device'])
+    if len(found) > 1:
+        devices = ctx.Queue()
+        for i in range(jobs): devices.put(found[i % len(found)])
+    with ProcessPoolExecutor(jobs, ctx, start_worker, (queue, max(1, _cores() // jobs), devices)) as pool:
         send_on = lambda: [p.terminate() for p in list((pool._processes or {}).values())]
         try:
             with stoppable(): _wait_for({pool.submit(run_worker, r, kwargs): r for r in todo}, queue, bars, send_on)
@@ -205,7 +218,7 @@ def train_all(todo, # `Recipe`s
               runs='runs', # Folder of the records
               data=None, # A folder with train/ and val/; None for what can be generated or downloaded
               device=None, # By default a GPU where there is one
-              jobs=None, # Runs at the same time: by default one on a GPU, one per core on a CPU
+              jobs=None, # Runs at the same time: by default one per GPU, or one per core on a CPU
               fresh=False, # Delete old records of these runs first
               progress=True, # Show bars
               weights=None, # Folder for averaged weights, `<dataset>/<model>-<seed>.safetensors` in it; None keeps none
@@ -217,12 +230,14 @@ def train_all(todo, # `Recipe`s
     device, todo = str(find_device(device)), sorted(todo, key=lambda r: (r.seed, -macs(network_of(r))))
     if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
         raise ValueError(f'jobs is {jobs!r}; use a whole number of at least 1')
-    jobs = min(jobs or (_cores() if device == 'cpu' else 1), len(todo))
+    if launched(): jobs = 1 # the processes share each run
+    jobs = min(jobs or (_cores() if device == 'cpu' else len(places(device))), len(todo))
     kwargs |= dict(out=str(runs), data=data, device=device, fresh=fresh, weights=weights and str(weights), until=until)
     paths = [run_path(runs, r.dataset, run_name(r), r.seed) for r in todo]
     if fresh and not out_of_time(until):
-        _load_images(todo[0], kwargs, progress) # delete nothing if there are no images
-        for p in paths: forget(p)
+        group = join(device)
+        group.in_turns(lambda: _load_images(todo[0], kwargs, progress)) # delete nothing if there are no images
+        group.agree(lambda: [forget(p) for p in paths if not begun(p)])
     try: _train(todo, jobs, kwargs, progress)
     except KeyboardInterrupt as e: # a terminated process gives no text
         raise KeyboardInterrupt(e.args[0] if e.args else message(lambda way: 'stopped; the same command'

@@ -15,6 +15,7 @@ from fastcore.basics import patch
 
 from ..support.files import atomic_write
 from ..support.messages import message
+from ..support.processes import ALONE, bare, weights_digest
 from ..support.progress import ProgressBars
 from .activity import activity
 from .checkpoint import run_state
@@ -72,8 +73,9 @@ class RecordKeeper(TrainingCallback):
                  memory=0, # Peak memory of the earlier parts of the run, bytes of a GPU
                  metrics=(), # As `evaluate` takes them
                  on_row=None, # Called with every row, a dict, after it is on the disk
+                 group=ALONE, # This process among those of the run; the first one writes
                 ):
-        self.metrics, self.on_row = metrics, on_row
+        self.metrics, self.on_row, self.group = metrics, on_row, group
         self.record, self.checkpoints, self.save_every, self.memory = record, checkpoints, save_every, memory
         self.bs, self.points = recipe.bs, evaluation_steps(recipe, steps)
         self.saved_at, self.save_time = time.monotonic(), 0.
@@ -86,6 +88,7 @@ class RecordKeeper(TrainingCallback):
         if point or c.step % 50 == 0 or c.total.device.type == 'cpu': self.check(c.total)
         if point:
             with self.stopwatch.paused(): self.add_row()
+        if not self.group.first: return # the state of the first process is that of all
         due = time.monotonic() - self.saved_at >= self.save_every
         if due or point and (self.small or c.step == self.points[-1]): self.save()
 
@@ -103,9 +106,10 @@ def check(self: RecordKeeper, loss): # Tensor or number
 @patch
 def add_row(self: RecordKeeper):
     "Evaluate both sets of weights, and append the result to the record"
-    c, model = self.count, self.learn.model
+    c, model = self.count, bare(self.learn.model)
+    self.compare_weights(model)
     avg, raw = evaluate([self.average.net.module, model], self.dls.valid.seek(0), self.cast, self.metrics)
-    model.train()
+    self.learn.model.train()
     for o in avg, raw: self.check(o['loss'])
     more = {k: avg.pop(k) for k in [*avg] if k not in COLUMNS}
     for k in more: del raw[k]
@@ -114,7 +118,16 @@ def add_row(self: RecordKeeper):
                        **avg, **{f'raw_{k}': v for k, v in raw.items()})
     c.since = 0
     c.total.zero_()
-    self.tell(more)
+    if self.group.first: self.tell(more)
+
+@patch
+def compare_weights(self: RecordKeeper, model):
+    "Raise `RuntimeError` if the processes have different weights"
+    found = self.group.gather((weights_digest(model), weights_digest(self.average.net))) if self.group.world > 1 else ()
+    if odd := [i for i, o in enumerate(found) if o != found[0]]:
+        raise RuntimeError(f'{self.record.path}: at step {self.count.step} process {odd[0]} has other weights than '
+                           'process 0; the same command resumes at the last checkpoint. If it happens again, look for '
+                           'a fault of that device')
 
 @patch
 def tell(self: RecordKeeper, more): # Values of the metrics
@@ -175,6 +188,7 @@ class ProgressBar(TrainingCallback):
 # %% ../../nbs/library/63_callbacks.ipynb #478cf0df
 class OutOfTime(Exception):
     "A run has stopped at its time limit or at a signal, and can be resumed"
+    agreed = True # by all processes of the run
 
 _asked, _running = [], [] # names of signals; what will notice them
 
@@ -203,14 +217,26 @@ class TimeLimit(TrainingCallback):
     order = 55
     def __init__(self, until, # As `time.time` counts, or None
                  hint, # Function that returns how to resume, for the error
+                 group=ALONE, # This process among those of the run
                 ):
-        self.until, self.hint = until, hint
+        self.until, self.hint, self.group = until, hint, group
+
+    def over(self):
+        "Whether this process has to stop"
+        return out_of_time(None if self.until is None else self.until - self.record_keeper.save_time)
+
+    def before_batch(self): # all processes stop after the same step
+        if self.group.world == 1: return
+        self.asked = torch.tensor(float(self.over()))
+        self.asking = self.group.total(self.asked, wait=False)
 
     def after_batch(self):
         c, keeper = self.count, self.record_keeper
-        over = out_of_time(None if self.until is None else self.until - keeper.save_time)
+        if self.group.world > 1: self.asking.wait()
+        over = self.over() if self.group.world == 1 else bool(self.asked)
         if not over or c.step == c.steps * self.n_epoch: return
-        if keeper.saved_step != c.step: keeper.save()
+        if self.group.first and keeper.saved_step != c.step: keeper.save()
+        self.group.wait()
         raise OutOfTime(f'{keeper.record.path}: {why_stopped()}; ' + self.hint())
 
 # %% ../../nbs/library/63_callbacks.ipynb #a4652d96

@@ -16,6 +16,7 @@ from fastcore.basics import patch
 
 from ..support.files import atomic_write, sweep
 from ..support.messages import message
+from ..support.processes import bare
 from .records import first_difference
 
 # %% auto #0
@@ -50,8 +51,9 @@ def seeded(seed, device):
 def run_state(learn): # Made by `learner`
     "Everything that the next step depends on, as a dict"
     c, scaler = learn.count, learn.loss_scale.scaler.state_dict() if hasattr(learn, 'loss_scale') else None
-    return dict(step=c.step, since=c.since, total=c.total, model=learn.model.state_dict(), opt=learn.opt.state_dict(),
-                average=learn.average.net.state_dict(), scaler=scaler, generators=_generators(c.total.device))
+    return dict(step=c.step, since=c.since, total=c.total, model=bare(learn.model).state_dict(),
+                opt=learn.opt.state_dict(), average=learn.average.net.state_dict(), scaler=scaler,
+                generators=_generators(c.total.device))
 
 def restore(learn, # Made by `learner`, of the same recipe
             state, # What `run_state` returned
@@ -60,7 +62,7 @@ def restore(learn, # Made by `learner`, of the same recipe
     c = learn.count
     c.step, c.since = state['step'], state['since']
     c.total.copy_(state['total'])
-    learn.model.load_state_dict(state['model'])
+    bare(learn.model).load_state_dict(state['model'])
     learn.opt.load_state_dict(state['opt'])
     learn.average.net.load_state_dict(state['average'])
     if state.get('scaler'): learn.loss_scale.scaler.load_state_dict(state['scaler']) # of float16

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re, warnings
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -23,12 +23,13 @@ from ..data.folders import existing_folder
 from ..data.load import NAMES, Data, dataset_root, own_data
 from ..support.files import atomic_write, check_writable, locked
 from ..support.messages import message
+from ..support.processes import begun, join, launched, local_rank
 from .callbacks import (
     BlockActivity, OutOfTime, ProgressBar, RecordKeeper, Stopwatch, TimeLimit, out_of_time, stoppable, why_stopped)
 from .checkpoint import Checkpoints, restore, seeded
 from .learner import learner, load_data, precision_on
 from .recipe import Recipe, evaluation_steps, model_name, preset, replace, run_name
-from .records import Record, as_json, environment, read_run, run_path
+from .records import Record, SilentRecord, as_json, environment, read_run, run_path
 
 # %% auto #0
 __all__ = ['run_loop', 'find_device', 'forget', 'check_callbacks', 'fit']
@@ -51,15 +52,18 @@ def _check_recipe(run, recipe, data=None):
     return run
 
 # %% ../../nbs/library/19_fit.ipynb #dc5bbceb
-def _open_record(path, recipe, data, env, fresh, state):
+def _open_record(path, recipe, data, env, fresh, state, world):
     "The record of a run: new, or reopened at the step of its checkpoint"
-    env = {**env, 'threads': torch.get_num_threads()}
+    env = {**env, 'threads': torch.get_num_threads(), **(dict(processes=world) if world > 1 else {})}
     if fresh or not path.exists():
         what = run_name(recipe), recipe.seed, recipe.dataset, data.hash, recipe
         counts = dict(classes=len(data.classes), train=len(data.train), valid=len(data.valid))
         return Record.create(path.parents[1], *what, env, overwrite=True, data=counts)
-    old = _check_recipe(read_run(path), recipe, data).meta['environment'].get('threads')
-    if old != env['threads']:
+    old = _check_recipe(read_run(path), recipe, data).meta['environment']
+    if (n := old.get('processes', 1)) != world:
+        warnings.warn(f'{path} was started with {n} process{"es" * (n > 1)} and is resumed with {world}: last digits '
+                      'may differ')
+    elif (old := old.get('threads')) != env['threads']:
         warnings.warn(message(
             lambda way: f"{path} was started with {old} threads and is resumed with {env['threads']}: last digits may "
                         f"differ; {way(f'torch.set_num_threads({old})', f'OMP_NUM_THREADS={old}')} keeps them"))
@@ -134,6 +138,7 @@ def find_device(device): # None, 'cpu', 'cuda', 'cuda:1' or 'mps' (an Apple GPU)
     if not found: raise ValueError(f"unknown device '{device}'; one of cpu, cuda, cuda:N, mps")
     if found[0] == 'cpu' or found[0] == 'mps' and torch.backends.mps.is_available(): return torch.device(found[0])
     if not n: raise ValueError(f"device is '{device}', but torch {torch.__version__} finds no GPU; use 'cpu'")
+    if launched() and not found[1]: return torch.device('cuda', local_rank() % n) # each its own
     if int(found[2] or 0) >= n: raise ValueError(f"device is '{device}', but torch finds {n}, cuda:0 to cuda:{n - 1}")
     return torch.device(found[0])
 
@@ -144,23 +149,30 @@ def forget(path): # The table of a record
         for end in '.csv', '.json', '.activity.json', '.metrics.json': path.with_suffix(end).unlink(missing_ok=True)
 
 # %% ../../nbs/library/19_fit.ipynb #0a55e4ae
-def _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress, more, **kwargs):
+def _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress, more, group, **kwargs):
     "A learner at its last checkpoint, and its record"
     begin = dict(step=0, seconds=0., wall=0.)
     if device.type == 'cuda': torch.cuda.reset_peak_memory_stats(device)
-    data = load_data(recipe, data, progress=progress, **kwargs)
-    learn = learner(recipe, data, device, workers, bare=True)
+    data = group.in_turns(lambda: load_data(recipe, data, progress=progress and group.first, **kwargs))
+    if len(set(group.gather(data.hash))) > 1: raise ValueError('the processes have different images; give all the same')
+    learn = group.in_turns(lambda: learner(recipe, data, device, workers, bare=True, group=group))
     checkpoints = Checkpoints(_folder(path), dict(recipe=as_json(recipe), dataset_hash=data.hash))
-    checkpoints.clean(all=fresh or not path.exists())
-    state = checkpoints.load()
-    record = _open_record(path, recipe, data, env or environment(device), fresh, state or begin)
+    def reopen():
+        checkpoints.clean(all=fresh or not path.exists())
+        state = checkpoints.load()
+        record = _open_record(path, recipe, data, env or environment(device), fresh, state or begin, group.world)
+        begun(path, now=True)
+        done = (state or begin)['step']
+        _check_rows(record, [s for s in evaluation_steps(recipe, learn.count.steps) if s <= done])
+        return state, record
+    state, record = group.agree(reopen)
+    if not group.first: record = SilentRecord(record.path, record.meta, record.last)
     if state: restore(learn, state)
-    _check_rows(record, [s for s in evaluation_steps(recipe, learn.count.steps) if s <= learn.count.step])
     times = state or begin
     learn.add_cb(Stopwatch(times['seconds'], recipe.compile and device.type != 'cpu'))
     keep = save_every, times.get('memory', 0), *more
-    learn.add_cb(RecordKeeper(recipe, record, checkpoints, learn.count.steps, *keep))
-    if progress: learn.add_cb(ProgressBar(recipe, record))
+    learn.add_cb(RecordKeeper(recipe, record, checkpoints, learn.count.steps, *keep, group))
+    if progress and group.first: learn.add_cb(ProgressBar(recipe, record))
     return learn, record
 
 # %% ../../nbs/library/19_fit.ipynb #5d0f2dcd
@@ -233,27 +245,40 @@ def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is t
     if hasattr(data, 'train') and not isinstance(data, Data): recipe, data = _with_loaders(recipe, data)
     if not isinstance(workers, int) or workers < 0:
         raise ValueError(f'workers is {workers!r}; use a whole number, 0 to decode without more processes')
-    if data is not None and not isinstance(data, Data) and data not in NAMES: existing_folder(dataset_root(data))
     device, path = find_device(device), run_path(out, recipe.dataset, run_name(recipe), recipe.seed)
-    asked, recipe = recipe, _with_precision(recipe, path, device, fresh)
-    hint = _ResumeHint(path, fresh)
-    if save_weights: check_writable(save_weights)
-    own = dict(kwargs, progress=progress)
-    if run := _finished(path, recipe, data, fresh, **own): return _return_finished(run, save_weights)
-    if out_of_time(until): raise OutOfTime(f'{path}: {why_stopped()}; ' + hint())
-    with locked(_folder(path)), seeded(recipe.seed, device), _explained(path, hint):
-        if run := _finished(path, recipe, data, fresh, **own): return run # another process has just finished it
-        learn, record = _prepare(recipe, path, data, device, fresh, save_every, env, workers, progress,
-                                 (metrics, on_row), **kwargs)
-        hint.begun = True
-        _say_precision(asked, recipe, path, device)
-        learn.add_cb(TimeLimit(until, hint))
-        if activity_every: learn.add_cb(BlockActivity(path, activity_every))
-        with stoppable(): run_loop(learn.add_cbs(cbs), recipe.epochs)
-        _finish(learn, record, save_weights)
-    return read_run(path)
+    if activity_every and launched(): raise ValueError('activity_every works with a single process; leave it out')
+    more = [BlockActivity(path, activity_every)] if activity_every else []
+    return _fit(recipe, path, data, device, fresh, save_weights, until, progress, [*L(cbs), *more], join(device),
+                kwargs, save_every=save_every, env=env, workers=workers, more=(metrics, on_row))
 
 # %% ../../nbs/library/19_fit.ipynb #5ea6b3b8
+@contextmanager
+def _locked(group, path): # Path of the record
+    "`locked` by the first process, for all of them"
+    with ExitStack() as held:
+        group.agree(lambda: held.enter_context(locked(_folder(path))))
+        yield
+
+def _fit(recipe, path, data, device, fresh, save_weights, until, progress, cbs, group, own, **kwargs):
+    "`fit` in a group of processes"
+    if data is not None and not isinstance(data, Data) and data not in NAMES:
+        group.in_turns(lambda: existing_folder(dataset_root(data)))
+    fresh = group.agree(lambda: fresh and not begun(path)) # after a restart, the run is resumed
+    asked, recipe = recipe, group.agree(lambda: _with_precision(recipe, path, device, fresh))
+    hint, done = _ResumeHint(path, fresh), lambda: _finished(path, recipe, data, fresh, **own, progress=progress)
+    if save_weights: group.agree(lambda: check_writable(save_weights))
+    if run := group.agree(done): return group.agree(lambda: _return_finished(run, save_weights))
+    if group.agree(lambda: out_of_time(until)): raise OutOfTime(f'{path}: {why_stopped()}; ' + hint())
+    with _locked(group, path), seeded(recipe.seed, device), _explained(path, hint):
+        if run := group.agree(done): return run # another process has just finished it
+        learn, record = _prepare(recipe, path, data, device, fresh, progress=progress, group=group, **kwargs, **own)
+        hint.begun = True
+        if group.first: _say_precision(asked, recipe, path, device)
+        learn.add_cb(TimeLimit(until, hint, group))
+        with stoppable(): run_loop(learn.add_cbs(cbs), recipe.epochs)
+        group.agree(lambda: _finish(learn, record, save_weights))
+    return group.agree(lambda: read_run(path))
+
 def _finish(learn, record, save_weights):
     "Write the weights, close the record, delete the checkpoints: in this order"
     if save_weights: atomic_write(save_weights, weights_bytes(learn.average.net.module.state_dict(), save_weights))

@@ -11,37 +11,31 @@ from types import SimpleNamespace
 
 import torch
 from fastai.callback.core import (
-    Callback, CancelFitException, CancelStepException, CancelValidException, TrainEvalCallback)
+    CancelFitException, CancelStepException, CancelValidException, TrainEvalCallback)
 from fastai.callback.schedule import ParamScheduler
 from fastai.learner import Learner, mk_metric
 from fastai.optimizer import OptimWrapper
-from fastcore.basics import getcallable
 from fastcore.foundation import L
 from torch.nn.functional import cross_entropy
 
 from ..architecture.build import build, init_glorot
 from ..data.load import NAMES, Data, load
 from ..rewrites.merge import merge_1x1
-from ..support.messages import message
+from ..support.messages import UserError, message
+from ..support.processes import ALONE
 from .average import RunningAverage
 from .environment import wait_for
 from .flat import lay_flat, tensor_pairs
 from .optim import RMSPropTF
 from .recipe import network_of
+from .replicas import Replicas, TrainingCallback
 from .schedule import clip_norm, stepped_decay
 
 # %% auto #0
-__all__ = ['TrainingCallback', 'Count', 'Schedule', 'Clip', 'Average', 'precision_on', 'Cast', 'LossScale', 'Replicas',
-           'load_data', 'RecipeLoss', 'learner', 'evaluate', 'profile_step']
+__all__ = ['Count', 'Schedule', 'Clip', 'Average', 'precision_on', 'Cast', 'LossScale', 'load_data', 'RecipeLoss', 'learner',
+           'evaluate', 'profile_step']
 
 # %% ../../nbs/library/15_learner.ipynb #ce4fb19d
-class TrainingCallback(Callback):
-    "A callback whose exceptions keep their message"
-    def __call__(self, name):
-        if self.run: getcallable(self, name)()
-
-    searching = property(lambda self: hasattr(self.learn, 'lr_finder')) # in `lr_find`, whose steps are undone
-
 class Count(TrainingCallback):
     "Number of steps, and the loss since the last evaluation"
     order = -20
@@ -140,30 +134,6 @@ class LossScale(TrainingCallback):
 
     def after_step(self): self.scaler.update()
 
-# %% ../../nbs/library/15_learner.ipynb #07e45758
-class Replicas(TrainingCallback):
-    "Compute a batch in parts, each with its own batch statistics"
-    order = 10 # after `Cast` has entered autocast
-    def __init__(self, n): self.n = n
-
-    def before_batch(self):
-        if not self.training: return
-        (*xs, x), (*ys, y) = self.xb[0].tensor_split(self.n), self.yb[0].tensor_split(self.n)
-        self.total, self.share = 0., len(x) / len(self.xb[0])
-        for part, labels in zip(xs, ys):
-            pred = self.model(part)
-            with torch.autocast(part.device.type, enabled=False):
-                pred = tuple(o.float() for o in pred) if isinstance(pred, tuple) else pred.float()
-                loss = self.loss_func(pred, labels) * (len(part) / len(self.xb[0]))
-                (loss * self.loss_scale.factor if hasattr(self.learn, 'loss_scale') else loss).backward()
-            self.total = self.total + loss.detach()
-        self.learn.xb, self.learn.yb = (x,), (y,) # the last part is computed by fastai
-
-    def after_loss(self):
-        if not self.training: return
-        self.learn.loss_grad = self.loss_grad * self.share
-        self.learn.loss = self.total + self.loss.detach() * self.share
-
 # %% ../../nbs/library/15_learner.ipynb #d0d26b49
 def load_data(recipe, # `Recipe`
               source=None, # Folder with train/ and val/, or a `Data`; None for generated or downloaded data
@@ -215,21 +185,25 @@ def learner(recipe, # `Recipe`
             workers=2, # Processes that decode, for images that are read from files
             metrics=None, # fastai's metrics, for its validation
             bare=False, # For the loop of `fit`: without fastai's validation, recorder and progress bar
+            group=ALONE, # This process among those of the run
            ) -> Learner: # With `count`, `schedule`, `cast` and `average`
     "A fastai `Learner` that trains a recipe; its initial weights depend on the seed alone"
     r, device = recipe, torch.device(device)
+    if r.replicas < (n := group.world):
+        raise UserError(lambda way: f'{n} processes share the replicas of a step, and the recipe has {r.replicas}; use '
+                                    f"{way('replicas=', '--set replicas=')}{n} or a multiple of it, or fewer processes")
     torch.manual_seed(r.seed)
     fmt = torch.channels_last if r.channels_last else torch.contiguous_format
     model = build(network_of(r, len(data.classes)))
     if r.init == 'glorot': model.apply(init_glorot)
     model = lay_flat((merge_1x1(model) if r.merge else model).to(device, memory_format=fmt))
-    dls = data.dataloaders(r.bs, r.px, r.seed, device, r.hue, workers)
+    dls = data.dataloaders(r.bs, r.px, r.seed, device, r.hue, workers, group=group, parts=r.replicas)
     cbs = [Count(len(dls.train), device, bare), Schedule(r), Cast(r, device), Average(RunningAverage(model, r.ema))]
     if bare: cbs.insert(0, TrainEvalCallback)
     else: import fastai.callback.hook, fastai.callback.progress # give a `Learner` its `summary` and progress bar
     if r.clip is not None and r.optimizer != 'rmsprop_tf': cbs.append(Clip(r.clip)) # which clips by itself
     if precision_on(r, device) == 'fp16': cbs.append(LossScale(device))
-    if r.replicas > 1: cbs.append(Replicas(r.replicas))
+    if r.replicas > 1: cbs.append(Replicas(r, group))
     learn = Learner(dls, model, RecipeLoss(r), _optimizer(r), r.lr, cbs=cbs, default_cbs=not bare, metrics=metrics)
     learn.create_opt()
     if r.compile and device.type != 'cpu': model.compile()
@@ -248,28 +222,39 @@ def _measured(metrics, kept):
         found[m.name] = float(m.value)
     return found
 
+def _by_batch(group, kept):
+    "Predictions and labels of all processes, in the order of the batches"
+    found = {k: v for o in group.gather({k: [t.cpu() for t in v] for k, v in kept.items()}) for k, v in o.items()}
+    return [found[k] for k in sorted(found)]
+
 @torch.no_grad()
 def evaluate(nets, # Networks; they remain in evaluation mode
              dl, # Batches of images and labels
              cast=None, # `Cast` of the run, or None for float32
              metrics=(), # fastai's metrics, or functions of (logits, labels)
             ) -> list: # For each network a dict of `loss`, `top1` and `top5`, errors in percent, and of each metric
-    "Loss and top-1 and top-5 error of each network"
-    sums, n, kept = [], 0, []
+    "Loss and top-1 and top-5 error of each network; several processes share the batches"
+    sums, kept, group = {}, {}, getattr(dl, 'group', ALONE)
     for net in nets: net.eval()
-    for xb, yb in dl:
+    for i, (xb, yb) in enumerate(dl):
+        i = getattr(dl, 'at', i) # number of the batch
         if cast: xb = xb.contiguous(memory_format=cast.format)
-        n += len(yb)
-        for net in nets:
+        for j, net in enumerate(nets):
             with cast.cast if cast else torch.no_grad(): pred = net.forward(xb) # not compiled
             pred = pred.float()
             hits = pred.topk(min(5, pred.shape[1])).indices == yb[:, None]
             loss = cross_entropy(pred, yb, reduction='sum')
-            sums.append(torch.stack([loss, (~hits[:, 0]).sum(), (~hits.any(1)).sum()]))
-            if metrics: kept.append((pred, yb))
-    sums = torch.stack(sums).view(-1, len(nets), 3).cpu().double().sum(0) / n
-    return [dict(loss=a, top1=100 * b, top5=100 * c, **_measured(metrics, kept[i::len(nets)]))
-            for i, (a, b, c) in enumerate(sums.tolist())]
+            sums[i, j] = torch.stack([loss, (~hits[:, 0]).sum(), (~hits.any(1)).sum(), loss.new_full((), len(yb))])
+            if metrics: kept[j, i] = pred, yb
+    table = torch.zeros(max(len(dl), 1), len(nets), 4, device=next(nets[0].parameters()).device)
+    for k, row in sums.items(): table[k] = row
+    table = group.total(table).cpu().double()
+    if not (n := float(table[:, 0, 3].sum())): raise ValueError('no validation image can be read')
+    found = table[..., :3].contiguous().sum(0) / n
+    kept = _by_batch(group, kept) if metrics else []
+    rows = len(kept) // len(nets)
+    return [dict(loss=a, top1=100 * b, top5=100 * c, **_measured(metrics, kept[j * rows:(j + 1) * rows]))
+            for j, (a, b, c) in enumerate(found.tolist())]
 
 # %% ../../nbs/library/15_learner.ipynb #81b90b25
 class _Clock(TrainingCallback):

@@ -19,8 +19,8 @@ from .integrity import beside_digests, disagreement, seal, seal_broken, table_di
 from .recipe import EPOCHS, PRINTED
 
 # %% auto #0
-__all__ = ['COLUMNS', 'FREE', 'run_path', 'page_text', 'Record', 'as_json', 'first_difference', 'Run', 'read_run', 'free_fields',
-           'check_run', 'read_runs', 'compare']
+__all__ = ['COLUMNS', 'FREE', 'run_path', 'page_text', 'Record', 'SilentRecord', 'as_json', 'first_difference', 'Run', 'read_run',
+           'free_fields', 'check_run', 'read_runs', 'compare']
 
 # %% ../../nbs/library/16_records.ipynb #0dca8fc8
 COLUMNS = dict(epoch=float, step=int, images=int, lr=float, train_loss=float,
@@ -128,6 +128,12 @@ class Record:
         self.write_meta() # with a seal that covers the row
 
 # %% ../../nbs/library/16_records.ipynb #7e23d97f
+class SilentRecord(Record):
+    "The record in a process that does not write it"
+    def write_meta(self): pass
+    def append(self, **row): self.last = row
+    def finish(self): pass
+
 @patch
 def finish(self: Record):
     "Mark the run as finished, write its times and speed, and seal the record"

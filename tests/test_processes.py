@@ -1,0 +1,108 @@
+"One run on several processes, connected by gloo. Not in a notebook: it starts processes."
+import os
+import signal
+import warnings
+
+import pytest
+import torch
+from torch.nn import Conv2d
+
+from inception_repro.training.fit import OutOfTime, fit
+from inception_repro.training.learner import TrainingCallback
+from inception_repro.training.recipe import replace, run_name
+from inception_repro.training.records import read_run
+
+from process_fixtures import on_processes
+from training_fixtures import ENV, Once, TINY, table
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+TWO = replace(TINY, replicas=2)
+FOUR = replace(TINY, replicas=4, epochs=1) # later, rounding is amplified
+
+
+class Double(TrainingCallback):
+    "Everything in float64"
+    order = -30 # before the parameters are used
+    def before_fit(self):
+        old = torch.Tensor.float
+        torch.Tensor.float = lambda t: t if t.dtype == torch.float64 else old(t) # the process ends with the test
+        for o in self.learn.model, self.average.net:
+            first = next(m for m in o.double().modules() if isinstance(m, Conv2d))
+            first.register_forward_pre_hook(lambda m, xs: (xs[0].double(),))
+
+
+class Kill(TrainingCallback):
+    "One process dies at a step"
+    order = 100
+    def __init__(self, step, rank): self.at, self.rank = step, rank
+    def after_backward(self):
+        if self.count.step == self.at and os.environ.get('RANK') == str(self.rank): os.kill(os.getpid(), signal.SIGKILL)
+
+
+class StopOne(TrainingCallback):
+    "The time of one process is over"
+    def __init__(self, step, rank): self.at, self.rank = step, rank
+    def after_batch(self):
+        if self.count.step == self.at and os.environ.get('RANK') == str(self.rank): self.time_limit.until = 0.
+
+
+def run(todo, out):
+    "Runs one after another; for each the number of warnings, or the error"
+    found = []
+    for recipe, name, kwargs in todo:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter('always')
+            try:
+                fit(recipe, out/name, device='cpu', env=ENV, progress=False, **kwargs)
+                found.append([str(w.message).split(': ')[-1] for w in told if 'resumed' in str(w.message)])
+            except Exception as e: found.append(f'{type(e).__name__} {str(e).split(": ")[-1]}')
+    return found
+
+
+def record(out, recipe=TWO): return read_run(out/recipe.dataset/f'{run_name(recipe)}-{recipe.seed}.csv')
+
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory, quiet):
+    "The run of one process"
+    return fit(TWO, tmp_path_factory.mktemp('two'), **quiet)
+
+
+def test_tables_do_not_depend_on_the_number_of_processes(tmp_path, two, quiet):
+    other = replace(TWO, scale=0., optimizer='adamw', lr=.002, clip=.5, precision='bf16')
+    found = on_processes(2, run, [(TWO, 'two', {}), (other, 'other', {}), (TINY, 'many', {})], tmp_path)
+    assert found[0] == found[1] == [[], [], 'UserError 2 processes share the replicas of a step, and the recipe has 1; '
+                                            'use replicas=2 or a multiple of it, or fewer processes']
+    assert record(tmp_path/'two').meta['finished'] and record(tmp_path/'two').meta['environment']['processes'] == 2
+    assert 'processes' not in two.meta['environment']
+    assert table(record(tmp_path/'two')) == table(two)
+    one = fit(other, tmp_path/'one', **quiet)
+    assert table(record(tmp_path/'other', other)) == table(one) and not list(tmp_path.rglob('checkpoints'))
+
+
+def test_resumed_with_another_number_of_processes(tmp_path, two, quiet):
+    "A lone process stops all after the same step; the checkpoint serves any number of processes"
+    stopped = 'OutOfTime the time is over; the same command resumes at step {}'
+    todo = [(TWO, '', dict(cbs=StopOne(2, 1))), (TWO, '', dict(cbs=StopOne(5, 0)))]
+    assert on_processes(2, run, todo, tmp_path) == 2 * [[stopped.format(3), stopped.format(6)]]
+    with pytest.warns(match='was started with 2 processes and is resumed with 1: last digits may differ'):
+        with pytest.raises(OutOfTime): fit(TWO, tmp_path, **quiet, cbs=Once())
+    assert on_processes(2, run, [(TWO, '', {})], tmp_path) == [[[]], [[]]]
+    assert table(record(tmp_path)) == table(two)
+    parts = [o['environment'].get('processes', 1) for o in record(tmp_path).meta['time']['resumed']]
+    assert parts == [2, 1, 2]
+
+
+def test_a_process_that_dies_ends_the_others(tmp_path, two):
+    found = on_processes(2, run, [(TWO, '', dict(cbs=Kill(4, 1), save_every=0))], tmp_path)
+    assert found[1] is None and found[0][0].startswith('RuntimeError')
+    assert on_processes(2, run, [(TWO, '', {})], tmp_path) == [[[]], [[]]]
+    assert table(record(tmp_path)) == table(two)
+
+
+def test_four_replicas_in_float64(tmp_path):
+    for n in 1, 2, 4: assert on_processes(n, run, [(FOUR, str(n), dict(cbs=Double()))], tmp_path) == n * [[[]]]
+    one, *others = (record(tmp_path/n, FOUR) for n in '124')
+    for o in others:
+        for k in 'train_loss', 'loss', 'raw_loss': assert o[k] == pytest.approx(one[k], abs=1e-6)
+        assert o.meta['finished'] and list(o['top1']) == list(one['top1'])
