@@ -17,8 +17,8 @@ if not nbs.exists(): pytest.skip('needs a checkout with the notebooks', allow_mo
 
 WALK = '1_figures', '2_training', '3_results'  # the reading order
 LAYERS = [{'support'}, {'architecture'}, {'rewrites', 'data'}, {'training'}, {'evaluation'}, {'results'}, {'lessons'},
-          {'benchmarking'}, {'cli_options', 'cli_launch'}, {'cli_speed', 'cli_records', 'cli_run'}, {'cli_studies'}, {'cli'},
-          {'__main__'}]
+          {'benchmarking'}, {'cli_options', 'cli_launch'}, {'cli_speed', 'cli_records', 'cli_run'}, {'cli_studies'},
+          {'cli'}, {'__main__'}]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 LINES, WIDTH = 350, 120
 
