@@ -25,9 +25,10 @@ const look = () => {
   for (const o of performance.getEntriesByType('resource'))
     if (!o.name.startsWith(location.origin) && !o.name.startsWith('data:')) found.push('from another host: ' + o.name)
   if (root.scrollWidth > innerWidth + 1) {
-    const beyond = o => o.getBoundingClientRect().right > innerWidth + 1
-    const wide = [...document.querySelectorAll('article *')].filter(beyond)
-    found.push(`${root.scrollWidth} pixels wide: ` + (wide.length ? wide[0].outerHTML.slice(0, 80) : ''))
+    const scrolls = o => o && o != document.body && (getComputedStyle(o).overflowX != 'visible' || scrolls(o.parentElement))
+    const beyond = o => o.getBoundingClientRect().right > innerWidth + 1 && !scrolls(o.parentElement)
+    const wide = [...document.querySelectorAll('main *')].filter(beyond)
+    found.push(`${root.scrollWidth} pixels wide: ` + (wide.length ? wide[wide.length - 1].outerHTML.slice(0, 120) : ''))
   }
   done(found)
 }

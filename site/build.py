@@ -75,7 +75,8 @@ def main():
     options = ['-b', 'html', '-W', '--keep-going', '-q', '-c', str(here), '-D', f'html_static_path={static}']
     if sphinx([*options, str(src), str(work / 'html')]): sys.exit('the site has warnings; see above')
     if lost := broken_links(work / 'html'): sys.exit('broken links:\n' + '\n'.join(lost))
-    for name, n in without_alt(work / 'html').items(): print(f'{name}: {n} picture(s) without alt text')
+    if lacks := without_alt(work / 'html'):
+        sys.exit('\n'.join(f'{name}: {n} picture(s) without alt text' for name, n in lacks.items()))
     shutil.rmtree(args.out, ignore_errors=True)
     shutil.move(work / 'html', args.out)
     print(f'{args.out}/index.html')

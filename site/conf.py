@@ -80,6 +80,11 @@ def resolve(text, folder, there):
     return re.sub(r'(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]+)?\)', link, text)
 
 
+def spoken(text):
+    "The text of a value that shows itself as a drawing, such as 'Inception-A: 7 convolutions'; empty for other pictures"
+    return '' if text.startswith('<') else text
+
+
 def tidy(nb, docname, source_dir):
     "A notebook as the site shows it"
     there = lambda path: (source_dir / path).is_file()
@@ -92,7 +97,7 @@ def tidy(nb, docname, source_dir):
             data = o.get('data', {})
             if 'text/markdown' in data: data['text/markdown'] = resolve(''.join(data['text/markdown']), folder, there)
             for kind in [k for k in data if k.startswith('image/')]:
-                alt = o.get('metadata', {}).get(kind, {}).get('alt')
+                alt = o.get('metadata', {}).get(kind, {}).get('alt') or spoken(''.join(data.get('text/plain', '')))
                 if alt: cell['metadata'].setdefault('mystnb', {}).setdefault('image', {})['alt'] = alt
         cells.append(cell)
     return nb | dict(cells=cells)
