@@ -77,9 +77,12 @@ def test_a_rewritten_network_is_refused(tmp_path):
 def test_a_repository_that_cannot_be_reached(monkeypatch):
     import huggingface_hub
     def fail(*args, **kwargs): raise OSError('no network')
-    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', fail)
-    with pytest.raises(OSError, match=r'config.json of no-one/nothing cannot be downloaded .*no network'):
-        from_pretrained('no-one/nothing')
+    for name in 'get_hf_file_metadata', 'hf_hub_download': # the request before the download fails, or the download
+        with monkeypatch.context() as m:
+            m.setattr(huggingface_hub, 'get_hf_file_metadata', lambda *args, **kwargs: None)
+            m.setattr(huggingface_hub, name, fail)
+            with pytest.raises(OSError, match=r'config.json of no-one/nothing cannot be downloaded .*no network'):
+                from_pretrained('no-one/nothing')
 
 
 @pytest.mark.skipif(not (root / 'hubconf.py').exists(), reason='needs a checkout')
