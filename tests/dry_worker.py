@@ -5,6 +5,6 @@ from inception_repro.support.dry_run import fake_gpu
 gpu = fake_gpu()
 
 
-def start_worker(queue, threads):
-    start(queue, threads)
+def start_worker(*args):
+    start(*args)
     gpu.__enter__() # until the process ends
