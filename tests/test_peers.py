@@ -101,6 +101,7 @@ def test_pretrained_downloads_from_the_hub(name, tmp_path, monkeypatch):
     peer = shaken(timm.create_model(name.split('.')[0]))
     save_file(peer.state_dict(), tmp_path / 'model.safetensors')
     asked = []
+    monkeypatch.setattr(huggingface_hub, 'get_hf_file_metadata', lambda *args, **kwargs: None) # the request before
     monkeypatch.setattr(huggingface_hub, 'hf_hub_download',
                         lambda repo, file: asked.append((repo, file)) or tmp_path / file)
     ours = create_model(name, pretrained=True)
