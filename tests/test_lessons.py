@@ -107,6 +107,7 @@ def test_every_exercise_is_in_one_lesson():
 
 
 def test_slides():
+    pytest.importorskip('nbconvert')
     spec = importlib.util.spec_from_file_location('_slides', nbs / '_slides.py')
     slides = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(slides)
