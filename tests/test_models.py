@@ -239,7 +239,7 @@ def test_vision_learner_takes_variants(tmp_path):
 def test_vision_learner_normalises_pretrained(tmp_path, monkeypatch):
     from fastai.vision.all import ImageDataLoaders, Normalize, vision_learner
     import inception_repro.architecture.weights as weights
-    monkeypatch.setattr(weights, 'load_pretrained', lambda net: net)
+    monkeypatch.setattr(weights, 'load_pretrained', lambda net, *args: net)
     dls = ImageDataLoaders.from_folder(image_folder(tmp_path), bs=4, num_workers=0)
     learn = vision_learner(dls, networks['inception_v4.released'])
     norm, = dls.after_batch.fs.filter(lambda o: isinstance(o, Normalize))
