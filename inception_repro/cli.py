@@ -234,8 +234,9 @@ def reproduce(preset: Preset = 'demo',
     changes, source = data_source(data, preset, file)
     which = dict(models=tuple(models.split(','))) if models else {}
     changes = file | changes | recipe_changes(settings)
-    _start_processes(processes, restarts, device, make(preset, **changes).replicas, fresh)
-    if 'dataset' in changes: say(own_images(preset, make(preset, **changes)))
+    base = make(preset, **changes)
+    _start_processes(processes, restarts, device, base.replicas, fresh)
+    if 'dataset' in changes: say(own_images(preset, base))
     paths = run(preset, seeds, source, out, runs, device=device, jobs=jobs, fresh=fresh, until=deadline(minutes),
                 weights=weights and weights_folder(weights), workers=workers, controls=not no_controls,
                 **memory_limit(memory), **which,

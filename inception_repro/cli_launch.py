@@ -16,24 +16,19 @@ from threading import Thread
 from uuid import uuid4
 
 from .support.messages import UserError
-from .support.processes import launched, quiet
+from .support.processes import launch_folder, launched, quiet
 
 # %% auto #0
 __all__ = ['early_code', 'process_code', 'outcome_of', 'launch', 'check_processes']
 
 # %% ../nbs/library/75_launch.ipynb #4b12fe1a
-def _folder():
-    "The folder that is shared with the command which has started this process; None if there is none"
-    found = os.environ.get('INCEPTION_REPRO_LAUNCH')
-    return Path(found) if found and launched() else None
-
 def _end_with_parent(parent):
     while os.getppid() == parent: time.sleep(1)
     os._exit(1) # checkpoints are written atomically
 
 def early_code():
     "The exit code of a process that need not begin, because an earlier attempt has decided it; else None"
-    if not (folder := _folder()): return None
+    if not (folder := launch_folder()): return None
     Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     (folder/f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
     if (final := folder/'final').exists(): return int(final.read_text())
@@ -43,7 +38,7 @@ def process_code(code, # Of the command
                  outcome='agreed', # 'agreed': all processes know it; 'final': do not try again; 'crash'
                 ) -> int: # Exit code of this process
     "Report the exit code of the command to the process that has started this one"
-    if not (folder := _folder()) or outcome == 'crash': return code
+    if not (folder := launch_folder()) or outcome == 'crash': return code
     name = 'final' if outcome == 'final' else f"code-{os.environ['RANK']}"
     (folder/name).write_text(str(code))
     return code if outcome == 'final' else 0
@@ -116,9 +111,9 @@ def check_processes(processes, restarts, # As `launch` takes them
     "Check the options before anything is started"
     for name, v, least in ('--processes', processes, 1), ('--restarts', restarts, 0):
         if v < least: raise ValueError(f'{name} is {v}; use a whole number of at least {least}')
-    if launched() and processes > 1 and not _folder():
+    if launched() and processes > 1 and not launch_folder():
         raise ValueError('--processes starts processes on one host; with torchrun, leave it out')
-    if launched() and fresh and not _folder() and int(os.environ.get('TORCHELASTIC_MAX_RESTARTS', 0)):
+    if launched() and fresh and not launch_folder() and int(os.environ.get('TORCHELASTIC_MAX_RESTARTS', 0)):
         raise ValueError('--fresh would delete the results again after a restart; use it without --max-restarts')
     if replicas is not None and replicas < processes:
         raise UserError(f'{processes} processes share the replicas of a step, and the recipe has {replicas}; use --set '

@@ -42,10 +42,9 @@ def _check_record(net, record):
     "Raise `ValueError` unless a record may be of this network"
     recipe = record.meta['recipe']
     name = recipe['model']['name'] if isinstance(recipe['model'], dict) else recipe['model']
-    classes = record.meta.get('data', {}).get('classes') or recipe['classes']
-    if (name, classes) != (own := (net.network.name, net.num_classes)):
-        raise ValueError(f'the record is of {name} with {classes} classes, the network is {own[0]} with {own[1]}; '
-                         'give the record of this network')
+    if (name, record.classes) != (own := (net.network.name, net.num_classes)):
+        raise ValueError(f'the record is of {name} with {record.classes} classes, the network is {own[0]} with '
+                         f'{own[1]}; give the record of this network')
 
 def _results(record):
     "The last errors of a record as the hub lists them: accuracies, in percent"

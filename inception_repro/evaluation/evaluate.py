@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json, warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,7 @@ def _record(path, runs):
     if len(found) > 1:
         raise ValueError(f'{path.name} has records in {found[0].parent} and {found[1].parent}; give one of these')
     run = read_run(found[0].with_suffix('.csv'))
-    known = {f.name for f in fields(Recipe)}
-    recipe = Recipe(**{k: v for k, v in run.meta['recipe'].items() if k in known})
-    return recipe, run.rows[-1]['top1'] if run.rows else None
+    return run.recipe, run.rows[-1]['top1'] if run.rows else None
 
 def _files(folder):
     "The files of weights in a folder, or in its only subfolder that has some"

@@ -71,9 +71,8 @@ def _digest(folder):
     files = folder/'probabilities.f16', folder/'unreadable.json'
     return sha256(b''.join(sha256(p.read_bytes() if p.exists() else b'').digest() for p in files)).hexdigest()
 
-def _whole(folder):
+def _whole(folder, digest): # The one in their page; None if they are not finished
     "Whether predictions are as they were finished; also those that are not finished"
-    digest = (folder/'predictions.json').exists() and _page(folder).get('digest')
     return not digest or not (folder/'probabilities.f16').exists() or digest == _digest(folder)
 
 def _rows(folder, size):
@@ -95,14 +94,15 @@ class Store:
                 ): # Raises `ValueError` if the folder holds other predictions
         self.folder, self.rows = Path(folder), Path(folder)/'probabilities.f16'
         page = dict(format=_FORMAT, **meta, stamp=images.stamp)
-        if fresh or not (self.folder/'predictions.json').exists():
+        known = {} if fresh or not (self.folder/'predictions.json').exists() else _page(self.folder)
+        if not known:
             for p in self.rows, self.folder/'unreadable.json': p.unlink(missing_ok=True)
-        elif diff := first_difference({k: v for k, v in _page(self.folder).items() if k in page}, page,
+        elif diff := first_difference({k: v for k, v in known.items() if k in page}, page,
                                       ('there', 'now')):
             raise UserError(lambda way: f'{folder} holds other predictions, {diff}; choose another folder, '
                                         f"or {way('fresh=True', '--fresh')}")
         self.page = page | dict(classes=images.classes, images=images.names, labels=images.labels)
-        if not fresh and not _whole(self.folder):
+        if not _whole(self.folder, known.get('digest')):
             warnings.warn(f'{self.rows} was altered; all images are predicted again')
             self.rows.unlink()
         atomic_write(self.folder/'predictions.json', json.dumps(self.page))
@@ -138,12 +138,12 @@ def load_predictions(folder, # Of one network, one set of images, one cropping m
     "Read predictions from disk"
     folder = Path(folder)
     m = _page(folder)
-    m.pop('digest', None)
+    digest = m.pop('digest', None)
     p, have, reasons = _rows(folder, len(m['classes']))
     if (have, len(p)) != (n := len(m['images']), n):
         raise ValueError(f'{folder} holds {have} of {n} images; run the same evaluation again to resume it')
     names, labels, classes = tuple(m.pop('images')), np.array(m.pop('labels')), tuple(m.pop('classes'))
-    if not _whole(folder): raise _damaged(folder/'probabilities.f16', 'it was altered')
+    if not _whole(folder, digest): raise _damaged(folder/'probabilities.f16', 'it was altered')
     return Predictions(m['name'], p, names, labels, classes, m['stamp'], m, reasons)
 
 # %% ../../nbs/library/22_predictions.ipynb #1d4b4cff

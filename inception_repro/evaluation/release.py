@@ -5,7 +5,6 @@
 # %% ../../nbs/library/84_release.ipynb #331d5fd2
 from __future__ import annotations
 
-from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
 from shutil import make_archive
@@ -13,7 +12,7 @@ from shutil import make_archive
 from ..architecture.build import build
 from ..architecture.weights import load_weights
 from ..support.files import atomic_write
-from ..training.recipe import Recipe, network_of
+from ..training.recipe import network_of
 from ..training.records import check_run, read_run
 
 # %% auto #0
@@ -22,10 +21,7 @@ __all__ = ['release']
 # %% ../../nbs/library/84_release.ipynb #d50c0598
 def _trained(path, run):
     "The network of a record, with the weights in a file"
-    known = {f.name for f in fields(Recipe)}
-    recipe = Recipe(**{k: v for k, v in run.meta['recipe'].items() if k in known})
-    classes = run.meta.get('data', {}).get('classes') or recipe.classes
-    return load_weights(build(network_of(recipe, classes)), path)
+    return load_weights(build(network_of(run.recipe, run.classes)), path)
 
 def release(runs, # Folder with the records of one dataset
             weights, # Folder with their weights, MODEL-SEED.safetensors

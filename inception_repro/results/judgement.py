@@ -105,7 +105,8 @@ def _kinds(self: Records, shortcut=False) -> list: # Lists of folders, relative 
         return [p.relative_to(self.root) for p in sorted(self.root.glob(pattern)) if any(p.glob('*.csv'))]
     arms = find('runs/shortcut/*/*') if shortcut else []
     arms = [p for p in arms if _px(p) == max(map(_px, arms))]
-    short, whole = find('runs/*') + find('runs/fractals20/*'), Path('runs/imagenet')
+    short = find('runs/*') + [p for name in PRESETS for p in find(f'runs/{name}/*')]
+    whole = Path('runs/imagenet')
     return [[p for p in short if p == whole], find('runs/plateau/*'), arms, [p for p in short if p != whole]]
 
 # %% ../../nbs/library/36_judgement.ipynb #17984aa9

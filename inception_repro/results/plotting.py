@@ -74,8 +74,8 @@ def recipe_value(runs, # `Run`s of one recipe
     return next((v for n in names if (v := runs[0].meta['recipe'].get(n)) is not None), None)
 
 def class_count(runs):
-    "Number of classes: counted from the images, else from the recipe; None where neither is recorded"
-    return (runs[0].meta.get('data') or {}).get('classes') or runs[0].meta['recipe'].get('classes')
+    "Number of classes of runs on the same images; None where it is not recorded"
+    return runs[0].classes
 
 def chance_error(runs, # `Run`s
                  metric, # 'top1', 'top5', 'raw_top1' or 'raw_top5'

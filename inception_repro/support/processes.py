@@ -16,7 +16,8 @@ from typing import Any
 from fastcore.basics import patch
 
 # %% auto #0
-__all__ = ['ALONE', 'TIMEOUT', 'Group', 'launched', 'local_rank', 'quiet', 'join', 'begun', 'bare', 'weights_digest']
+__all__ = ['ALONE', 'TIMEOUT', 'Group', 'launched', 'local_rank', 'quiet', 'join', 'launch_folder', 'begun', 'bare',
+           'weights_digest']
 
 # %% ../../nbs/library/78_processes.ipynb #f1f65513
 @dataclass(frozen=True)
@@ -135,13 +136,17 @@ def join(device='cpu', # Device of this process
     return _joined[0]
 
 # %% ../../nbs/library/78_processes.ipynb #ff7bf0fa
+def launch_folder():
+    "The folder shared with the command that has started this process by `--processes`; None if there is none"
+    found = os.environ.get('INCEPTION_REPRO_LAUNCH')
+    return Path(found) if found and launched() else None
+
 def begun(what, # A text, such as the path of a record
           now=False, # Mark it as begun
          ) -> bool:
     "Whether an earlier attempt of this command has begun something"
-    folder = os.environ.get('INCEPTION_REPRO_LAUNCH')
-    if not folder or not launched(): return False
-    mark = Path(folder)/f'begun-{sha256(str(what).encode()).hexdigest()[:16]}'
+    if not (folder := launch_folder()): return False
+    mark = folder/f'begun-{sha256(str(what).encode()).hexdigest()[:16]}'
     if now: mark.touch()
     return mark.exists()
 

@@ -28,7 +28,7 @@ from .environment import wait_for
 from .flat import lay_flat, tensor_pairs
 from .optim import RMSPropTF
 from .recipe import network_of
-from .replicas import Replicas, TrainingCallback
+from .replicas import Replicas, TrainingCallback, full_precision
 from .schedule import clip_norm, stepped_decay
 
 # %% auto #0
@@ -112,7 +112,7 @@ class Cast(TrainingCallback):
 
     def after_pred(self):
         self.leave()
-        self.learn.pred = tuple(o.float() for o in self.pred) if isinstance(self.pred, tuple) else self.pred.float()
+        self.learn.pred = full_precision(self.pred)
 
 # %% ../../nbs/library/15_learner.ipynb #14b2ca21
 class LossScale(TrainingCallback):

@@ -16,7 +16,7 @@ from ..support.files import atomic_write, naming
 from ..support.messages import message
 from .environment import environment, processor
 from .integrity import beside_digests, disagreement, seal, seal_broken, table_digest
-from .recipe import EPOCHS, PRINTED
+from .recipe import EPOCHS, PRINTED, Recipe
 
 # %% auto #0
 __all__ = ['COLUMNS', 'FREE', 'run_path', 'page_text', 'Record', 'SilentRecord', 'as_json', 'first_difference', 'Run', 'read_run',
@@ -224,6 +224,17 @@ class Run:
         return np.array([r[name] for r in self.rows], dtype=COLUMNS[name])
 
     def __len__(self): return len(self.rows)
+
+    @property
+    def recipe(self):
+        "The `Recipe`, without the fields of other versions"
+        known = {f.name for f in fields(Recipe)}
+        return Recipe(**{k: v for k, v in self.meta['recipe'].items() if k in known})
+
+    @property
+    def classes(self):
+        "Number of classes: counted from the images, else from the recipe; None where neither is recorded"
+        return (self.meta.get('data') or {}).get('classes') or self.meta['recipe'].get('classes')
 
     def __repr__(self):
         m = self.meta

@@ -19,7 +19,7 @@ from ..support.processes import ALONE, bare
 from .flat import flat_run, tensor_kinds
 
 # %% auto #0
-__all__ = ['TrainingCallback', 'Replicas']
+__all__ = ['TrainingCallback', 'full_precision', 'Replicas']
 
 # %% ../../nbs/library/76_replicas.ipynb #5ecbdb27
 class TrainingCallback(Callback):
@@ -30,6 +30,10 @@ class TrainingCallback(Callback):
     searching = property(lambda self: hasattr(self.learn, 'lr_finder')) # in `lr_find`, whose steps are undone
 
 # %% ../../nbs/library/76_replicas.ipynb #4c21b212
+def full_precision(pred): # Logits, or a tuple with those of the auxiliary head
+    "The same in float32, for the loss"
+    return tuple(o.float() for o in pred) if isinstance(pred, tuple) else pred.float()
+
 class _Statistics:
     "The running statistics of a network during a step in `n` parts"
     def __init__(self, net, n):
@@ -101,8 +105,7 @@ def before_batch(self: Replicas):
         with self.model.no_sync() if self.group.world > 1 else nullcontext():
             pred = self.model(part)
             with torch.autocast(part.device.type, enabled=False):
-                pred = tuple(o.float() for o in pred) if isinstance(pred, tuple) else pred.float()
-                loss = self.loss_func(pred, labels) * (len(part) / whole)
+                loss = self.loss_func(full_precision(pred), labels) * (len(part) / whole)
                 (loss * self.loss_scale.factor if hasattr(self.learn, 'loss_scale') else loss).backward()
         self.statistics.end(i, loss)
     self.begin(self.ours[-1])
@@ -129,7 +132,6 @@ def settle(self: Replicas, net):
     x, y = torch.zeros(2, 3, size, size, device=device), torch.zeros(2, dtype=torch.long, device=device)
     old = [b.clone() for b in net.buffers()]
     with self.cast.cast: pred = self.learn.model.train()(x.contiguous(memory_format=self.cast.format))
-    pred = tuple(o.float() for o in pred) if isinstance(pred, tuple) else pred.float()
-    self.loss_func(pred, y).backward()
+    self.loss_func(full_precision(pred), y).backward()
     for b, o in zip(net.buffers(), old): b.data.copy_(o)
     self.opt.zero_grad()
