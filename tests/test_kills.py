@@ -62,6 +62,22 @@ def test_one_at_a_time(tmp_path):
     assert not errors and max(most) == 1 and len(most) > 50 and tmp_path.exists()
 
 
+@pytest.mark.parametrize('error', [FileExistsError, FileNotFoundError])
+def test_a_folder_that_another_process_deletes_while_it_is_locked(error, tmp_path, monkeypatch):
+    "filelock makes the folder, too; one that is gone a moment later is reported as existing or as missing"
+    from filelock import FileLock
+    tries, acquire = [], FileLock.acquire
+    def fails_twice(self, *args, **kwargs):
+        tries.append(1)
+        if len(tries) < 3: raise error(17, 'File exists')
+        return acquire(self, *args, **kwargs)
+    monkeypatch.setattr(FileLock, 'acquire', fails_twice)
+    with train.locked(tmp_path/'a'/'b'): assert len(tries) == 3
+    (tmp_path/'file').touch() # which does not vanish
+    with pytest.raises(OSError, match='it cannot be locked: the folder cannot be created: File exists'):
+        with train.locked(tmp_path/'file'): pass
+
+
 CHILD = f'''
 import signal, sys, time, torch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell\'s background processes ignore it

@@ -135,10 +135,10 @@ def _acquire(folder):
         try:
             make_folder(folder)
             lock.acquire()
-        except FileNotFoundError:
-            if not left: raise
         except Timeout: break
         except OSError as e:
+            if isinstance(e, (FileNotFoundError, FileExistsError)) and left: continue # gone while it was made
+            if isinstance(e, FileNotFoundError): raise
             if e.errno in _UNSUPPORTED:
                 raise OSError(e.errno, message(lambda way: 'its file system has no locks; choose a folder on another '
                                                f"disk with {way('out', '--runs')}"), str(folder)) from None
