@@ -273,6 +273,8 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
              precision: option(str, 'float32, bf16 or fp16.') = 'float32',
              device: Device = None,
              fresh: Fresh = False,
+             processes: Processes = 1,
+             restarts: Restarts = 3,
              as_json: Json = False):
     """Print the errors of trained networks, and of their ensemble.
 
@@ -286,6 +288,7 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
     from inception_repro.evaluation.evaluate import evaluate as run
     from inception_repro.evaluation.tables import listing, show_tables
     each = numbers(crops, '--crops', '1,12,144', int)
+    _start_processes(processes, restarts, device, fresh=fresh)
     rows = run(networks, data, each, predictions, runs, blacklist, record, classes, device, interpolation=interpolation,
                average=average, bs=bs, precision=precision, fresh=fresh)
     if as_json: return print_json(rows)

@@ -17,7 +17,7 @@ from .support.tables import text_row
 __all__ = ['plan', 'bench']
 
 # %% ../nbs/library/45_speed_commands.ipynb #8e6439b6
-_PLAN = dict(epochs=6, images=13, steps=11, exaFLOPs=8, batch=5, **{'images/s': 8, 'hours': 8, 'on 8': 8})
+_PLAN = dict(epochs=6, images=13, steps=11, exaFLOPs=8, batch=5, **{'images/s': 8, 'hours': 8, 'on {}': 8})
 
 def plan(preset: PresetName = 'paper',
          device: Device = None,
@@ -26,6 +26,7 @@ def plan(preset: PresetName = 'paper',
          steps: option(int, 'Training steps that are timed.') = 3,
          models: Names = None,
          record: option(Path, 'File for the results, .json.') = None,
+         processes: option(int, 'Number of devices in the last column.') = 8,
          recipe: RecipeFile = None,
          settings: Settings = None,
          as_json: Json = False):
@@ -37,7 +38,8 @@ def plan(preset: PresetName = 'paper',
     - inception-repro plan --preset paper --models inception_v4 --device cuda
 
     Columns: images and steps of the whole training, exaFLOPs (10^18 floating-point operations), the batch that was
-    timed, images per second, hours on one such device, and hours on eight of them."""
+    timed, images per second, hours on one such device, and hours on --processes of
+    them, which share the replicas of each step."""
     from inception_repro.results.plan import plan as measure
     from inception_repro.results.train_many import FOUR
     from inception_repro.training.fit import find_device
@@ -46,17 +48,21 @@ def plan(preset: PresetName = 'paper',
     say = lambda name: print(f'timing {name} …', file=sys.stderr)
     def each(r): # prints a row as soon as it is measured
         if as_json: return
-        if r['model'] == names[0]: print(text_row(['network', *_PLAN], widths, align))
+        heads = [k.format(processes) for k in _PLAN]
+        if r['model'] == names[0]: print(text_row(['network', *heads], widths, align))
         row = [r[k] for k in ('model', 'epochs', 'images', 'steps', 'exaflops', 'batch', 'images_per_second', 'hours')]
-        print(text_row([*row, f"{r['hours'] / 8:.2g}"], widths, align), flush=True)
+        print(text_row([*row, f"{r['shared_hours']:.2g}"], widths, align), flush=True)
     changes = read_recipe(recipe, ('model', 'seed')) | recipe_changes(settings)
-    rows = measure(preset, device, bs, steps, names, say, each, record, changes)
+    rows = measure(preset, device, bs, steps, names, say, each, record, changes, processes)
     if as_json: return print_json(rows)
     how = f"in {rows[0]['precision']}, {'' if rows[0]['compiled'] else 'not '}compiled"
     whole = f"{sum(r['hours'] for r in rows):.3g} hours together, " * (len(rows) > 1)
     cores = ' `reproduce` trains one network per core at the same time.' * (str(find_device(device)) == 'cpu')
     print(f'Hours on one such device, {whole}{how}, at the batch size shown. Evaluation, and decoding images that do '
-          f'not fit in memory, are not included. "on 8" assumes eight devices that are all fully used.{cores}')
+          f'not fit in memory, are not included. "on {processes}" is an estimate for {processes} such devices. They '
+          'share the replicas of a recipe that has enough of them, so the largest share counts, and the sum of '
+          f"{max(r['gradient_bytes'] for r in rows) / 2**20:.0f} MiB of gradients in a step is assumed to be hidden "
+          f'behind the computation.{cores}')
 
 # %% ../nbs/library/45_speed_commands.ipynb #c7655405
 _ABOVE = ('A share above 100 % is no error: another program slowed the matrix product down more than the network, or '

@@ -4,6 +4,7 @@
 """
 import argparse
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -47,13 +48,21 @@ def api(src):
     (src / 'api/index.md').write_text(f'{API}\n{listed}\n', encoding='utf-8')
 
 
+def benchmarks(src):
+    "The page with the tables of the records; its sections are one level lower than in the file"
+    text = re.sub(r'^#', '##', (root / 'benchmarks/records/README.md').read_text(encoding='utf-8'), flags=re.M)
+    text = re.sub(r'\]\(([^)/]+\.json)\)', r'](../benchmarks/records/\1)', text)
+    intro = (here / 'benchmarks.md').read_text(encoding='utf-8')
+    (src / 'benchmarks.md').write_text(f'{intro}\n{text}', encoding='utf-8')
+
+
 def prepare(work):
     "Sources for Sphinx: the notebooks, the pages of this folder, the figures beside them"
     shutil.rmtree(work, ignore_errors=True)
     src = work / 'nbs'
     shutil.copytree(root / 'nbs', src, ignore=shutil.ignore_patterns('_*', '.*'))
     shutil.copytree(root / 'figures', work / 'figures', ignore=shutil.ignore_patterns('runs'))
-    for p in here.glob('*.md'): shutil.copy(p, src)
+    benchmarks(src)
     (static := work / 'static').mkdir()
     for name in 'own.css', 'favicon.svg': shutil.copy(here / name, static)
     shutil.copytree(work / 'figures', static / 'figures', ignore=shutil.ignore_patterns('*.png', '*.md', '*.json'))

@@ -79,13 +79,25 @@ def inline(svg, name, alt):
     return svg.replace('<svg ', f'<svg role="group" aria-label="{escape(alt)}" ', 1)
 
 
+def frame(svg, x, y):
+    "An invisible rectangle over the box around a point, so that the whole box can be clicked and not only its letters"
+    for path in re.findall(r'<path d="([^"]*)"', svg.partition('text_1"')[0]):
+        if 'Q' not in path: continue  # a box has round corners
+        xy = [float(o) for o in re.findall(r'[-\d.]+', path)]
+        left, right, top, bottom = min(xy[::2]), max(xy[::2]), min(xy[1::2]), max(xy[1::2])
+        if left < x < right and top < y < bottom:
+            return f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" fill-opacity="0"/>'
+
+
 def linked(svg, name):
     "The drawing with a link from each box to the figure that it stands for"
     for label, to in NETWORKS[name][1].items():
-        box = rf'(<g id="{name}-text_\d+">\s*<!-- (?:\d+ × )?(?:Inception-|Inception-ResNet-)?{label} -->.*?\n   </g>)'
-        link = rf'<a href="#fig-{to}"><title>Figure {to}: {TITLES[to]}</title>\1</a>'
-        svg, n = re.subn(box, link, svg, flags=re.S)
-        if n != 1: sys.exit(f'{n} boxes {label!r} in the drawing of {name}')
+        begin = rf'<g id="{name}-text_\d+">\s*<!-- (?:\d+ × )?(?:Inception-|Inception-ResNet-)?{label} -->'
+        found = re.findall(rf'{begin}.*?\n   </g>', svg, flags=re.S)
+        if len(found) != 1: sys.exit(f'{len(found)} boxes {label!r} in the drawing of {name}')
+        x, y = map(float, re.search(r'translate\(([\d.]+) ([\d.]+)\)', found[0]).groups())
+        title = f'<title>Figure {to}: {TITLES[to]}</title>'
+        svg = svg.replace(found[0], f'<a href="#fig-{to}">{title}{found[0]}{frame(svg, x, y)}</a>')
     return svg
 
 

@@ -62,3 +62,11 @@ def test_a_plan_of_another_batch(tmp_path, capsys):
     for how in dict(settings=[*small, 'bs=16']), dict(settings=small, recipe=tmp_path/'a.toml'):
         cli.plan('demo', 'cpu', models='inception_resnet_v1', steps=1, **how)
         assert '   16 ' in capsys.readouterr().out.splitlines()[1]
+
+
+def test_devices_share_the_replicas():
+    "Only the largest share counts; a recipe with too few replicas trains several networks at the same time"
+    from inception_repro.results.plan import speed_up
+    from inception_repro.training.recipe import preset
+    assert [speed_up(preset('paper'), n) for n in (1, 8, 10, 20)] == [1, 20 / 3, 10, 20]
+    assert speed_up(preset('demo'), 8) == 8

@@ -3,8 +3,10 @@ import os
 import signal
 import warnings
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import Conv2d
 
 from inception_repro.training.fit import OutOfTime, fit
@@ -12,6 +14,7 @@ from inception_repro.training.learner import TrainingCallback
 from inception_repro.training.recipe import replace, run_name
 from inception_repro.training.records import read_run
 
+from evaluation_fixtures import Reads
 from process_fixtures import on_processes
 from training_fixtures import ENV, Once, TINY, table
 
@@ -106,3 +109,45 @@ def test_four_replicas_in_float64(tmp_path):
     for o in others:
         for k in 'train_loss', 'loss', 'raw_loss': assert o[k] == pytest.approx(one[k], abs=1e-6)
         assert o.meta['finished'] and list(o['top1']) == list(one['top1'])
+
+
+def evaluate(images, out):
+    "Predict with 144 crops; the names of the bad images are warnings of the first process"
+    from inception_repro.evaluation.predict import predict
+    from inception_repro.evaluation.validation import valid_images
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter('always')
+        predict(Reads(5), valid_images(images), out, 144, 24, progress=False, workers=1)
+    return [str(w.message) for w in told if 'bad' in str(w.message)]
+
+
+def test_predictions_are_the_same_files(tmp_path):
+    "Of 25 images, two of which cannot be read; one process is stopped, and two others go on"
+    rng = np.random.default_rng(0)
+    for c in range(5):
+        (tmp_path/f'val/{c}').mkdir(parents=True)
+        for i in range(5):
+            x = rng.integers(0, 256, (30 + i, 40, 3), dtype=np.uint8)
+            Image.fromarray(x).save(tmp_path/f'val/{c}/{i}.png')
+    for name in '0/3', '4/4': (tmp_path/f'val/{name}.png').write_bytes(b'no image')
+    out = {n: on_processes(n, evaluate, tmp_path, tmp_path/str(n)) for n in (1, 2, 3)}
+    assert [len(o) for o in out[3]] == [1, 0, 0] and out[1][0] == out[3][0] and '2 of 25 images' in out[1][0][0]
+    files = lambda n: {p.name: p.read_bytes() for p in (tmp_path/str(n)).iterdir()}
+    assert files(1) == files(2) == files(3) and {'probabilities.f16', 'unreadable.json'} <= files(1).keys()
+    rows = tmp_path/'1/probabilities.f16'
+    rows.write_bytes(rows.read_bytes()[:7 * 5 * 2])
+    on_processes(2, evaluate, tmp_path, tmp_path/'1')
+    assert files(1) == files(2)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason='needs two GPUs')
+def test_two_gpus(tmp_path):
+    "Connected by NCCL: the run is that of one GPU, up to the order of sums on a GPU"
+    for n in 1, 2: assert on_processes(n, run_on_gpus, tmp_path/str(n)) == n * [True]
+    one, two = record(tmp_path/'1'), record(tmp_path/'2')
+    assert two.meta['environment']['processes'] == 2
+    assert two['train_loss'][0] == pytest.approx(one['train_loss'][0], rel=1e-3)
+
+
+def run_on_gpus(out):
+    return fit(TWO, out, device='cuda', env=ENV, progress=False).meta['finished']

@@ -32,6 +32,9 @@ def test_every_box_of_a_network_leads_to_a_figure(page, gallery):
         part = re.search(rf'<figure id="fig-{name}">.*?</figure>', page, flags=re.S)[0]
         links = re.findall(r'<a href="#([^"]+)"><title>', part)
         assert len(links) == 6 and set(links) == {f'fig-{n}' for n in boxes.values()} <= ids
+        rects = set(re.findall(r'<rect x="(.*?)" y="(.*?)" width="(.*?)" height="(.*?)" fill-op', part))
+        assert len(rects) == 6 # the whole box can be clicked
+        assert all(float(w) > 80 and 15 < float(h) < 40 for *_, w, h in rects)
 
 
 def test_pictures_of_the_gallery_say_what_they_show(page):

@@ -5,6 +5,7 @@
 # %% ../../nbs/library/12_batches.ipynb #972a2840
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -22,13 +23,22 @@ from .pixels import decode, read, report, to_rgb
 from ..support.processes import ALONE
 
 # %% auto #0
-__all__ = ['Split', 'Vocab', 'Batches', 'pixels']
+__all__ = ['Files', 'Split', 'Vocab', 'Batches', 'pixels']
 
 # %% ../../nbs/library/12_batches.ipynb #7665db7c
+class Files:
+    "Paths of images in one array of bytes, which processes that decode share with their parent"
+    def __init__(self, root, # Folder
+                 names, # Paths relative to it, as text
+                ): self.root, self.names = Path(root), np.array([os.fsencode(o) for o in names])
+
+    def __len__(self): return len(self.names)
+    def __getitem__(self, i): return self.root/os.fsdecode(self.names[i])
+
 @dataclass
 class Split:
     "Training or validation images of a dataset"
-    x: object  # Images, uint8, (n, 3, size, size), channels last; or a list of paths
+    x: object  # Images, uint8, (n, 3, size, size), channels last; or `Files`, or a list of paths
     y: torch.Tensor | None  # Labels, int64, (n,); None for images without labels
     aspect: torch.Tensor | None = None  # Width / height of the originals, (n,), if images are in memory
 
@@ -142,6 +152,7 @@ def _stream(self: Batches, epoch, start):
             for idx, u in self.drawn(epoch, start))
     files, found = _Files(self.dataset.x, self.size), False
     dl = DataLoader(files, batch_sampler=todo, num_workers=self.workers, collate_fn=_collate,
+                    pin_memory=self.device.type == 'cuda',
                     generator=generator('workers', self.seed, epoch))  # else it would use the run's own generator
     for (x, idx, bad), (_, u) in zip(dl, self.drawn(epoch, start)): # `drawn` comes second, so that it sets `at`
         new = [o for o in dict.fromkeys(bad) if o not in self.bad]

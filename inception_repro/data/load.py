@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from .batches import Batches, Split
+from .batches import Batches, Files, Split
 from .folders import cache_folder, content_hash, list_images
 from .fractals import fractals
 from .pixels import cached, digest, report
@@ -164,7 +164,7 @@ def load(source: str | Path = 'fractals', # Or a name such as 'imagenette_160', 
     found = list_images(dataset_root(source), classes, per_class, valid_per_class)
     total, name = len(found.train) + len(found.valid), printable(source if source in NAMES else found.root.name)
     if total * 3 * size**2 > max_bytes:
-        splits = [Split([found.root / p for p, _ in o], torch.tensor([y for _, y in o]))
+        splits = [Split(Files(found.root, [p for p, _ in o]), torch.tensor([y for _, y in o]))
                   for o in (found.train, found.valid)]
         bar = (lambda o: track(o, f'reading {name}')) if progress and total > 10_000 else None
         sha = content_hash(found.root, found.train + found.valid, found.classes, cache, bar)

@@ -21,6 +21,7 @@ from .predictions import ensemble, errors, load_predictions
 from .validation import Images, blacklisted, find_blacklist, valid_images
 from ..support.files import atomic_write, check_writable
 from ..support.messages import UserError
+from ..support.processes import quiet
 from ..support.suggest import unknown
 from ..support.text import printable
 from ..training.fit import find_device
@@ -197,7 +198,7 @@ def evaluate(what: str | Path | list, # Networks, as `candidates` takes them
     for n in crops if len(todo) > 1 else ():
         preds = [load_predictions(out/f'{c.name}-{n}') for c in todo]
         rows += results(ensemble(preds, name=f'ensemble of {len(todo)}'), [c.model for c in todo], black)
-    if record: _write_record(record, rows, images, todo, black, environment(device), pred.meta)
+    if record and not quiet(): _write_record(record, rows, images, todo, black, environment(device), pred.meta)
     return rows
 
 # %% ../../nbs/library/24_evaluate.ipynb #2646541b

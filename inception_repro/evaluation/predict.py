@@ -19,6 +19,7 @@ from ..data.pixels import digest, report
 from .crops import INTERPOLATIONS, crops_1, crops_12, crops_144, views
 from .predictions import Predictions, Store, load_predictions
 from ..support.files import locked
+from ..support.processes import begun, join
 from ..support.messages import UserError
 from ..support.progress import ProgressBars
 from ..support.suggest import unknown
@@ -141,7 +142,7 @@ def predict(net, # Module: images in [-1, 1] to logits; it is moved to the devic
             progress=True, # Whether to show images/s and the time left
             fresh=False, # Whether to delete what the folder holds
            ) -> Predictions: # Raises `ValueError` if the folder holds other predictions
-    "Predict every image; the same call resumes an interrupted evaluation"
+    "Predict every image; the same call resumes an interrupted evaluation. Several processes share the images"
     _check_names(interpolation=(interpolation, INTERPOLATIONS), average=(average, AVERAGES),
                  precision=(precision, PRECISIONS))
     (method, said), net = _method(crops), net.to(device, memory_format=torch.channels_last).eval()
@@ -149,20 +150,26 @@ def predict(net, # Module: images in [-1, 1] to logits; it is moved to the devic
     bs = bs or (32 if torch.device(device).type == 'cpu' else 256)
     how = dict(size=size, interpolation=interpolation, average=average, precision=precision, background=background)
     weights = digest(*(v.detach().cpu().float().flatten() for v in net.state_dict().values()))[:16]
-    group = max(1, bs // len(method(300, 200, size)))
-    with locked(Path(folder)):
-        store = Store(folder, images, dict(name=name, weights=weights, data=images.name, crops=said, **how), group,
-                      fresh)
-        meter = _Meter(f"{name}, {said} crop{'s' * (said != '1')}", len(images), store.have, progress)
+    n, told = max(1, bs // len(method(300, 200, size))), dict(name=name, weights=weights, data=images.name, crops=said)
+    group = join(device)
+    with group.holding(lambda: locked(Path(folder))):
+        fresh = group.agree(lambda: fresh and not begun(folder))
+        store = group.agree(lambda: Store(folder, images, told | how, n, fresh))
+        begun(folder, now=True)
+        parts = [range(i, min(i + n, len(images))) for i in range(store.have, len(images), n)] # as one process has them
         read, workers = partial(_read, images, method, size), workers or min(16, os.cpu_count())
-        found = _ahead(read, range(store.have, len(images)), workers)
-        with meter:
-            while store.have < len(images):
-                some = [next(found) for _ in range(min(group, len(images) - store.have))]
-                rows = _rows(net, some, len(images.classes), device, bs=bs, **how)
-                store.append(rows, [why for *_, why in some])
+        found = _ahead(read, [i for k in group.turns(len(parts)) for i in parts[k]], workers)
+        rows = lambda some: _rows(net, some, len(images.classes), device, bs=bs, **how)
+        with _Meter(f"{name}, {said} crop{'s' * (said != '1')}", len(images), store.have,
+                    progress and group.first) as meter:
+            for first in range(0, len(parts), group.world): # a part for each process
+                k = first + group.rank
+                some = [next(found) for _ in (parts[k] if k < len(parts) else ())]
+                for p, reasons in group.gather((rows(some), [why for *_, why in some])):
+                    if group.first and len(p): store.append(p, reasons)
                 meter.update(store.have)
-        store.finish()
-    pred = load_predictions(folder)
-    report([(images.names[i], why) for i, why in sorted(pred.reasons.items())], images.root, len(images))
+        if group.first: store.finish()
+    pred = group.agree(lambda: load_predictions(folder))
+    bad = [(images.names[i], why) for i, why in sorted(pred.reasons.items())]
+    if group.first: report(bad, images.root, len(images))
     return pred

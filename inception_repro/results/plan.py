@@ -15,7 +15,7 @@ from ..training.recipe import model_name, network_of
 from ..training.records import as_json, environment
 
 # %% auto #0
-__all__ = ['SIZES', 'data_size', 'training_flops', 'plan']
+__all__ = ['SIZES', 'data_size', 'training_flops', 'speed_up', 'plan']
 
 # %% ../../nbs/library/51_plan.ipynb #82a513dc
 SIZES = { # dataset: (classes, training images)
@@ -56,7 +56,12 @@ def _images_per_second(r, classes, device, n, parts, steps):
     data = Data('random', tuple(map(str, range(classes))), split, split, '', [])
     return n / sum(profile_step(replace(r, bs=n, replicas=parts, classes=None), data, device, steps, 2).values())
 
-def _estimate(r, device, bs, steps):
+def speed_up(recipe, processes):
+    "How many times faster a step is on several devices, if only the largest share of the replicas counts"
+    n = recipe.replicas
+    return n / -(-n // processes) if n >= processes else float(processes) # else the devices train different networks
+
+def _estimate(r, device, bs, steps, processes):
     "What one network takes"
     classes, images = data_size(r)
     net, seen = network_of(r, classes), images // r.bs * r.bs * r.epochs
@@ -64,7 +69,8 @@ def _estimate(r, device, bs, steps):
     rate = _images_per_second(r, classes, device, batch, parts, steps)
     return dict(model=model_name(r.model), epochs=r.epochs, images=seen, steps=images // r.bs * r.epochs,
                 parameters=params(net), exaflops=training_flops(r) / 1e18, precision=r.precision, compiled=r.compile,
-                batch=batch, images_per_second=rate, hours=seen / rate / 3600)
+                batch=batch, images_per_second=rate, hours=seen / rate / 3600, processes=processes,
+                shared_hours=seen / rate / 3600 / speed_up(r, processes), gradient_bytes=4 * params(net))
 
 # %% ../../nbs/library/51_plan.ipynb #51fda45b
 def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
@@ -76,12 +82,14 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
          each=lambda *_: None, # Called with each estimate
          record=None, # JSON file for all estimates, with the recipe and the environment
          fields={}, # Fields of `Recipe` to change, among them `bs`
+         processes=8, # Number of devices for `shared_hours`
          **changes, # The same, as arguments
         ) -> list: # Of dicts: model, epochs, images, steps, exaflops, precision, compiled, batch, hours, …
     "Estimate how long a preset would take on this machine, from a short timing"
     from inception_repro.training.fit import find_device
     from inception_repro.training.learner import precision_on
-    for name, v, least, most in ('steps', steps, 1, 10**4), ('bs', bs or 2, 2, 2**20):
+    for name, v, least, most in (('steps', steps, 1, 10**4), ('bs', bs or 2, 2, 2**20),
+                                 ('processes', processes, 1, 10**4)):
         if not isinstance(v, int) or not least <= v <= most:
             raise ValueError(f'{name} is {v!r}; use a whole number of at least {least} and at most {most:,}')
     device, rows = find_device(device), []
@@ -91,7 +99,7 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
     todo = [replace(r, precision=precision_on(r, device), compile=r.compile and device.type != 'cpu') for r in todo]
     for r in todo:
         say(model_name(r.model))
-        rows.append(_estimate(r, str(device), bs, steps))
+        rows.append(_estimate(r, str(device), bs, steps, processes))
         each(rows[-1])
     about = dict(preset=preset if isinstance(preset, str) else None, recipe=as_json(todo[0]), timed_steps=steps)
     if record:

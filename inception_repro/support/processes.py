@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from atexit import register
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -88,6 +89,14 @@ def in_turns(self: Group, f): # Called by every process
         errors = [o for o in self.gather(e and _portable(e)) if o]
         if errors: _raise(e or errors[0])
     return found
+
+@patch
+@contextmanager
+def holding(self: Group, make): # Called by the first process alone; returns a context manager, such as a lock
+    "Within this block, the first process is inside the context manager"
+    with ExitStack() as held:
+        self.agree(lambda: held.enter_context(make()))
+        yield
 
 @patch
 def wait(self: Group):

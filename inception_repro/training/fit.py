@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re, warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -252,13 +252,6 @@ def fit(recipe: Recipe | str | Network, # A network, by name or as a value, is t
                 kwargs, save_every=save_every, env=env, workers=workers, more=(metrics, on_row))
 
 # %% ../../nbs/library/19_fit.ipynb #5ea6b3b8
-@contextmanager
-def _locked(group, path): # Path of the record
-    "`locked` by the first process, for all of them"
-    with ExitStack() as held:
-        group.agree(lambda: held.enter_context(locked(_folder(path))))
-        yield
-
 def _fit(recipe, path, data, device, fresh, save_weights, until, progress, cbs, group, own, **kwargs):
     "`fit` in a group of processes"
     if data is not None and not isinstance(data, Data) and data not in NAMES:
@@ -269,7 +262,7 @@ def _fit(recipe, path, data, device, fresh, save_weights, until, progress, cbs, 
     if save_weights: group.agree(lambda: check_writable(save_weights))
     if run := group.agree(done): return group.agree(lambda: _return_finished(run, save_weights))
     if group.agree(lambda: out_of_time(until)): raise OutOfTime(f'{path}: {why_stopped()}; ' + hint())
-    with _locked(group, path), seeded(recipe.seed, device), _explained(path, hint):
+    with group.holding(lambda: locked(_folder(path))), seeded(recipe.seed, device), _explained(path, hint):
         if run := group.agree(done): return run # another process has just finished it
         learn, record = _prepare(recipe, path, data, device, fresh, progress=progress, group=group, **kwargs, **own)
         hint.begun = True
