@@ -49,6 +49,16 @@ class StopOne(TrainingCallback):
         if self.count.step == self.at and os.environ.get('RANK') == str(self.rank): self.time_limit.until = 0.
 
 
+class Mutate(TrainingCallback):
+    "A device computes wrongly: a weight of one process or of its running average changes"
+    order = 45 # after the step, before the evaluation
+    def __init__(self, step, rank, average): self.at, self.rank, self.average_too = step, rank, average
+    def after_batch(self):
+        if self.count.step != self.at or os.environ.get('RANK') != str(self.rank): return
+        *_, bias = (self.average.net if self.average_too else self.learn.model).parameters()
+        bias.data[1] += 1e-3
+
+
 def run(todo, out):
     "Runs one after another; for each the number of warnings, or the error"
     found = []
@@ -99,6 +109,17 @@ def test_resumed_with_another_number_of_processes(tmp_path, two, quiet):
 def test_a_process_that_dies_ends_the_others(tmp_path, two):
     found = on_processes(2, run, [(TWO, '', dict(cbs=Kill(4, 1), save_every=0))], tmp_path)
     assert found[1] is None and found[0][0].startswith('RuntimeError')
+    assert on_processes(2, run, [(TWO, '', {})], tmp_path) == [[[]], [[]]]
+    assert table(record(tmp_path)) == table(two)
+
+
+def test_weights_that_differ_stop_the_run(tmp_path, two):
+    "At the next evaluation, on all processes and before anything is written; the same command resumes"
+    words = 'RuntimeError at step {} process 1 has other weights than process 0; the same command resumes at the last '
+    for step, average in (3, False), (6, True):
+        for text in on_processes(2, run, [(TWO, '', dict(cbs=Mutate(step, 1, average)))], tmp_path):
+            assert text[0].startswith(words.format(2 * -(-step // 2)))
+        assert record(tmp_path)['step'].tolist() == list(range(2, step, 2))
     assert on_processes(2, run, [(TWO, '', {})], tmp_path) == [[[]], [[]]]
     assert table(record(tmp_path)) == table(two)
 

@@ -123,7 +123,10 @@ def add_row(self: RecordKeeper):
 @patch
 def compare_weights(self: RecordKeeper, model):
     "Raise `RuntimeError` if the processes have different weights"
-    found = self.group.gather((weights_digest(model), weights_digest(self.average.net))) if self.group.world > 1 else ()
+    if (g := self.group).world == 1: return
+    found = torch.zeros(g.world, 2, dtype=torch.int64)
+    found[g.rank] = torch.tensor([weights_digest(model), weights_digest(self.average.net)])
+    found = g.total(found.to(self.count.total.device)).tolist() # within the time limit of a step, unlike `gather`
     if odd := [i for i, o in enumerate(found) if o != found[0]]:
         raise RuntimeError(f'{self.record.path}: at step {self.count.step} process {odd[0]} has other weights than '
                            'process 0; the same command resumes at the last checkpoint. If it happens again, look for '
