@@ -84,7 +84,7 @@ Minutes = option(float, 'Stop after so many minutes, with exit code 75. To resum
 Fresh = option(bool, 'Delete earlier results of this command and start again. Leave it out to resume after an '
                      'interruption.', '--fresh')
 Processes = option(int, 'Processes that share the work, such as one for each GPU. In training, the recipe needs as '
-                        'many replicas: --set replicas=8. For several hosts use torchrun.')
+                        'many replicas: `--set replicas=8`. For several hosts use torchrun.')
 Restarts = option(int, 'How often the processes start again, from the last checkpoint, after one has died.')
 Names = option(str, 'Names of networks, separated by commas: see `inception-repro models`.',
                autocompletion=network_names, show_default="the paper's four")
