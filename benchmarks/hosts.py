@@ -1,9 +1,10 @@
 """Does a run on two hosts survive the loss of one? `python -m benchmarks.hosts`, as root on Linux
 
-Two hosts are network namespaces of this machine, each with one cable to a switch. They share the disk. `torchrun` starts
-the same command on both, with one process on each. In every scenario something happens at a moment drawn at random: a
-host is killed, its cable is cut, or a host joins a run that has begun. Whatever happens, the table of the run must
-have the same bytes as that of an undisturbed run on one host, all but its times, and so must the file of the weights.
+Two hosts are network namespaces of this machine, each with one cable to a switch. They share the disk. `torchrun`
+starts the same command on both, with one process on each. In every scenario something happens at a moment drawn at
+random: a host is killed, its cable is cut, or a host joins a run that has begun. Whatever happens, the table of the run
+must have the same bytes as that of an undisturbed run on one host, all but its times, and so must the file of the
+weights.
 """
 import argparse
 import json

@@ -38,7 +38,7 @@ def test_a_damaged_cache_is_made_anew(root, file, damage):
 def test_a_changed_source_is_decoded_again(root, change, monkeypatch):
     quiet(root)
     decoded = []
-    monkeypatch.setattr(pixels, 'read', lambda *args, old=pixels.read: decoded.append(args) or old(*args))
+    monkeypatch.setattr(pixels, 'read', lambda *args, old=pixels.read, **kw: decoded.append(args) or old(*args, **kw))
     quiet(root)
     assert not decoded
     change(root)

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from copy import copy
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from .augment import ROW, augment, central, central_box, crop_box
 from .fractals import generator
-from .pixels import decode, read, report, to_rgb
+from .pixels import cut, decode, decode_jpegs, jpeg_bytes, read, report, to_rgb
 from ..support.processes import ALONE
 
 # %% auto #0
@@ -30,7 +33,8 @@ class Files:
     "Paths of images in one array of bytes, which processes that decode share with their parent"
     def __init__(self, root, # Folder
                  names, # Paths relative to it, as text
-                ): self.root, self.names = Path(root), np.array([os.fsencode(o) for o in names])
+                 decoder='pillow', # As for `decode`
+                ): self.root, self.names, self.decoder = Path(root), np.array([os.fsencode(o) for o in names]), decoder
 
     def __len__(self): return len(self.names)
     def __getitem__(self, i): return self.root/os.fsdecode(self.names[i])
@@ -76,11 +80,17 @@ class Batches:
         self.workers, self.device, self.bad = workers, torch.device('cpu'), {}  # the bad files that were reported
         self.seek(0)
 
+    kept = None # the `DataLoader` of files between two passes
+    told = False # whether a warning of the GPU's decoder was given
+    def __getstate__(self): return {k: v for k, v in self.__dict__.items() if k != 'kept'} # of a copy
+
     n_inp = 1 # Parts of a batch that are inputs, for fastai
     c = property(lambda self: len(self.vocab))
     items = property(lambda self: [self.dataset[i] for i in range(self.n)])
     n = property(lambda self: len(self.dataset))
     streams = property(lambda self: not torch.is_tensor(self.dataset.x))
+    gpu_decodes = property(lambda self: self.device.type == 'cuda' and
+                           getattr(self.dataset.x, 'decoder', '') == 'torchvision')
     def __len__(self): return self.n // self.bs if self.drop_last else -(-self.n // self.bs)
     def one_batch(self): return next(iter(self))
 
@@ -107,7 +117,7 @@ def drawn(self: Batches, epoch, # From 0
         yield (idx[rows], u[rows]) if self.shuffle else (idx, None)
 
 def _send(t, device): # Copies to a GPU run in the background
-    return t.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else t.to(device)
+    return t.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' != t.device.type else t.to(device)
 
 @patch
 def __iter__(self: Batches):
@@ -118,43 +128,97 @@ def __iter__(self: Batches):
             if o.y is None:
                 yield central(o.x[idx], self.size),
                 continue
-            idx = _send(idx, self.device)
-            x = o.x.permute(0, 2, 3, 1).index_select(0, idx).permute(0, 3, 1, 2)  # in their memory format
-            if u is None: yield central(x, self.size), o.y[idx]
-            else: yield augment(x, _send(u, self.device), self.size, o.aspect[idx], self.hue), o.y[idx]
+            idx, send = _send(idx, o.x.device), lambda t: _send(t, self.device)
+            x = send(o.x.permute(0, 2, 3, 1).index_select(0, idx)).permute(0, 3, 1, 2)  # in their memory format
+            if u is None: yield central(x, self.size), send(o.y[idx])
+            else: yield augment(x, send(u), self.size, send(o.aspect[idx]), self.hue), send(o.y[idx])
     self.seek(epoch + 1)
 
 # %% ../../nbs/library/12_batches.ipynb #fafd1b31
+class _Read(NamedTuple):
+    "A JPEG file that a GPU will decode"
+    data: torch.Tensor # Of `jpeg_bytes`
+    box: list # To take, as `cut` takes it
+    item: tuple # What `_Files` was asked for
+
 class _Files(torch.utils.data.Dataset):
-    "Crops of files, given `(index, row of random numbers or None)`"
-    def __init__(self, paths, size): self.paths, self.size, self.lost = paths, size, set()
-    def __getitem__(self, iu): # The crop or None, the index of its file, and (path, reason) of the files that are bad
-        (i, u), bad = iu, []
+    "Crops of files, given `(epoch, index, row of random numbers or None)`"
+    def __init__(self, paths, size, later=False): # `later`: a GPU decodes
+        self.paths, self.size, self.later, self.lost, self.epoch = paths, size, later, set(), None
+        self.decoder = getattr(paths, 'decoder', 'pillow')
+
+    def __getitem__(self, item): # The crop or None, the index of its file, and (path, reason) of the files that are bad
+        (epoch, i, u), bad = item, []
+        if epoch != self.epoch: self.epoch, self.lost = epoch, set() # each file is tried again in every epoch
         box = lambda a: (central_box(1) if u is None else crop_box(torch.tensor([u]), torch.tensor([a])))[0].tolist()
+        if self.later and (found := self.only_read(i, box)): return _Read(*found, item), i, bad
         for j in range(i, i + (1 if u is None else len(self.paths))):  # in training, the next file takes the place
             j %= len(self.paths)
             if j in self.lost: continue
-            x, _, why = read(self.paths[j], self.size, box)
+            x, _, why = read(self.paths[j], self.size, box, self.decoder)
             if why: bad.append((str(self.paths[j]), why))
             if x is not None: return torch.tensor(x), j, bad
             self.lost.add(j)
         return None, i, bad
 
+    def only_read(self, i, box): # None unless it is a JPEG file with a good header
+        with suppress(Exception), Image.open(self.paths[i]) as im:
+            if min(im.size) > 1 and (data := jpeg_bytes(self.paths[i])) is not None:
+                return data, box(im.width / im.height)
+
+# %% ../../nbs/library/12_batches.ipynb #5d1a0c21
 def _collate(items):
     "Images or None, the indices of their files, bad files"
     kept = [(x, i) for x, i, _ in items if x is not None]
     x = torch.stack([x for x, _ in kept]) if kept else None
     return x, [i for _, i in kept], [o for *_, bad in items for o in bad]
 
+class _Passes:
+    "The batches of the present pass, for a `DataLoader` that remains"
+    def __iter__(self): return iter(self.batches)
+
+@patch
+def _loader(self: Batches):
+    "The `DataLoader` of the last pass, with its processes; a new one if there is none, or if another pass uses it"
+    dl, self.kept, pin = self.kept, None, self.device.type == 'cuda'
+    files = _Files(self.dataset.x, self.size, self.gpu_decodes)
+    what = lambda o: (o.paths, o.size, o.later)
+    if dl is not None and what(dl.dataset) == what(files) and (dl.num_workers, dl.pin_memory) == (self.workers, pin):
+        return dl
+    return DataLoader(files, batch_sampler=_Passes(), num_workers=self.workers, pin_memory=pin,
+                      collate_fn=list if self.gpu_decodes else _collate, persistent_workers=self.workers > 0,
+                      generator=generator('workers', self.seed)) # else it would use the run's own generator
+
+@patch
+def _decode(self: Batches, files, items):
+    "Decode what the workers have read. If the GPU fails, the CPU decodes the batch and finds the reason"
+    waiting = lambda x: isinstance(x, _Read)
+    todo = [x for x, *_ in items if waiting(x)]
+    try: found = iter(decode_jpegs([o.data for o in todo], self.device) if todo else ())
+    except torch.OutOfMemoryError: raise
+    except RuntimeError as e:
+        if not self.told: warnings.warn(f'the GPU cannot decode a batch of images, so the CPU does it: {e}')
+        self.told, items = True, [files[x.item] if waiting(x) else (x, *rest) for x, *rest in items]
+    place = lambda x: cut(next(found), self.size, x.box) if waiting(x) else None if x is None else _send(x, self.device)
+    return _collate([(place(x), *rest) for x, *rest in items])
+
+# %% ../../nbs/library/12_batches.ipynb #5d1a0c22
 @patch
 def _stream(self: Batches, epoch, start):
-    todo = (list(zip(idx.tolist(), [None] * len(idx) if u is None else u.tolist()))
-            for idx, u in self.drawn(epoch, start))
-    files, found = _Files(self.dataset.x, self.size), False
-    dl = DataLoader(files, batch_sampler=todo, num_workers=self.workers, collate_fn=_collate,
-                    pin_memory=self.device.type == 'cuda',
-                    generator=generator('workers', self.seed, epoch))  # else it would use the run's own generator
-    for (x, idx, bad), (_, u) in zip(dl, self.drawn(epoch, start)): # `drawn` comes second, so that it sets `at`
+    dl, rows = self._loader(), lambda idx, u: [None] * len(idx) if u is None else u.tolist()
+    dl.batch_sampler.batches = ([(epoch, i, v) for i, v in zip(idx.tolist(), rows(idx, u))]
+                                for idx, u in self.drawn(epoch, start))
+    try: yield from self._batches_of(dl, epoch, start)
+    except Exception: # such as a worker process that was killed
+        dl = None
+        raise
+    finally: self.kept = dl
+
+@patch
+def _batches_of(self: Batches, dl, epoch, start):
+    found, files = False, _Files(self.dataset.x, self.size)
+    for (b, (_, u)) in zip(dl, self.drawn(epoch, start)): # `drawn` comes second, so that it sets `at`
+        x, idx, bad = self._decode(files, b) if self.gpu_decodes else b
         new = [o for o in dict.fromkeys(bad) if o not in self.bad]
         report(new, f'the {"training" if self.shuffle else "validation"} split', self.n)
         self.bad |= dict.fromkeys(new)
@@ -171,10 +235,16 @@ def _stream(self: Batches, epoch, start):
 @patch
 def to(self: Batches, device, # Such as 'cuda'
       ):
-    "Set the device of the batches; images in memory are copied there once"
+    "Set the device of the batches. A lone process copies images in memory there once; several send each batch"
     self.device, o = torch.device(device), self.dataset
-    if not self.streams: self.dataset = Split(*(t.to(self.device) for t in (o.x, o.y, o.aspect)))
+    if not self.streams and self.group.world == 1:
+        self.dataset = Split(*(t.to(self.device) for t in (o.x, o.y, o.aspect)))
     return self
+
+@patch
+def close(self: Batches):
+    "End the processes that decode; the next pass starts them again"
+    self.kept = None
 
 @patch
 def new(self: Batches, dataset=None, # Another `Split`; or a list of images, or of (image, label)

@@ -18,7 +18,7 @@ import torch
 from .batches import Batches, Files, Split
 from .folders import cache_folder, content_hash, list_images
 from .fractals import fractals
-from .pixels import cached, digest, report
+from .pixels import cached, check_decoder, digest, report
 from ..support.messages import UserError
 from ..support.processes import ALONE
 from ..support.progress import track
@@ -26,7 +26,7 @@ from ..support.suggest import unknown
 from ..support.text import printable
 
 # %% auto #0
-__all__ = ['NAMES', 'Data', 'OwnData', 'own_data', 'dataset_root', 'load']
+__all__ = ['NAMES', 'MAX_BYTES', 'Data', 'OwnData', 'own_data', 'dataset_root', 'load']
 
 # %% ../../nbs/library/13_load.ipynb #54255c7e
 @dataclass
@@ -38,6 +38,7 @@ class Data:
     valid: Split
     hash: str  # sha256 over classes, labels and pixels, or files
     bad: list  # (path, reason) of images that were skipped, or have a single row or column; in memory only
+    decoder: str = 'pillow' # What decodes JPEG files: see `decode`
 
     def dataloaders(self, bs=32, # Batch size; §4 gives none, 32 is that of the Inception-v3 paper (§8)
                     size=75, # Side of the network's images, pixels
@@ -112,7 +113,7 @@ def own_data(dls, # fastai's `DataLoaders` of images and one label each
     if not (names := getattr(dls, 'vocab', None)):
         raise ValueError('the DataLoaders have no vocab; make them for classification, as ImageDataLoaders does')
     names = tuple(map(str, names))
-    return OwnData(name, names, dls.train.dataset, dls.valid.dataset, _loaders_hash(dls, names), [], dls)
+    return OwnData(name, names, dls.train.dataset, dls.valid.dataset, _loaders_hash(dls, names), [], dls=dls)
 
 # %% ../../nbs/library/13_load.ipynb #5c2c3103
 NAMES = ('fractals', *(f'{o}{size}' for o in ('imagenette', 'imagewoof') for size in ('', '_160', '_320')))
@@ -145,6 +146,8 @@ def _hash(classes, splits):
     return sha256(repr((classes, [digest(o.x, o.y, o.aspect) for o in splits])).encode()).hexdigest()
 
 # %% ../../nbs/library/13_load.ipynb #724b70ee
+MAX_BYTES = 4 * 2**30 # Of images in memory
+
 def load(source: str | Path = 'fractals', # Or a name such as 'imagenette_160', or a folder with train/ and val/
          size: int = 64, # Side of the images in memory, pixels
          classes: int | None = None, # Number of classes; default: 20 fractals, all of a folder
@@ -152,27 +155,30 @@ def load(source: str | Path = 'fractals', # Or a name such as 'imagenette_160', 
          valid_per_class: int | None = None, # Validation images of each class; default: 50 fractals, all of a folder
          seed: int = 0, # Of the fractals
          cache: str | Path | None = None, # Folder for decoded images; by default in the user's cache folder
-         max_bytes: float = 4 * 2**30, # Largest memory for images; a larger dataset remains files
+         max_bytes: float = MAX_BYTES, # Largest memory for images; a larger dataset remains files
          workers: int | None = None, # Threads that decode; by default one a core, at most 8
          progress: bool = True, # Show a bar while decoding
+         decoder: str = 'pillow', # Of JPEG files, or 'torchvision'; the pixels differ, see `decode`
         ) -> Data: # Raises `ValueError` for an unknown name, an unknown layout, a bad number
     "A dataset in memory or, if it is too large, as files"
     size, classes, per_class, valid_per_class, workers = _whole(
         size=size, classes=classes, per_class=per_class, valid_per_class=valid_per_class, workers=workers)
     seed, = _whole(0, seed=seed)
+    check_decoder(decoder)
     if source == 'fractals': return _generated(classes, per_class, valid_per_class, size, seed)
     found = list_images(dataset_root(source), classes, per_class, valid_per_class)
     total, name = len(found.train) + len(found.valid), printable(source if source in NAMES else found.root.name)
     if total * 3 * size**2 > max_bytes:
-        splits = [Split(Files(found.root, [p for p, _ in o]), torch.tensor([y for _, y in o]))
+        splits = [Split(Files(found.root, [p for p, _ in o], decoder), torch.tensor([y for _, y in o]))
                   for o in (found.train, found.valid)]
         bar = (lambda o: track(o, f'reading {name}')) if progress and total > 10_000 else None
         sha = content_hash(found.root, found.train + found.valid, found.classes, cache, bar)
-        return Data(name, found.classes, *splits, sha, [])
+        return Data(name, found.classes, *splits, sha, [], decoder)
     cache = cache_folder(cache)
-    key = sha256(repr((found.root, classes, per_class, valid_per_class, size)).encode()).hexdigest()[:12]
+    other = (decoder,) * (decoder != 'pillow')
+    key = sha256(repr((found.root, classes, per_class, valid_per_class, size, *other)).encode()).hexdigest()[:12]
     bar = (lambda o: track(o, f'decoding {name}')) if progress else None
-    splits, bad = cached(found, size, cache / f'{found.root.name}-{key}', workers, bar)
+    splits, bad = cached(found, size, cache / f'{found.root.name}-{key}', workers, bar, decoder)
     report(bad, found.root, total)
     splits = [Split(*o) for o in splits]
-    return Data(name, found.classes, *splits, _hash(found.classes, splits), bad)
+    return Data(name, found.classes, *splits, _hash(found.classes, splits), bad, decoder)

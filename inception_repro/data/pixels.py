@@ -14,13 +14,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from torch.nn.functional import interpolate
 
 from ..support.files import check_writable, make_folder, naming
-from ..support.messages import message
+from ..support.messages import UserError, message
+from ..support.suggest import unknown
 from ..support.text import printable
 
 # %% auto #0
-__all__ = ['to_rgb', 'decode', 'read', 'report', 'digest', 'cached']
+__all__ = ['DECODERS', 'to_rgb', 'decode', 'read', 'check_decoder', 'jpeg_bytes', 'decode_jpegs', 'cut', 'report', 'digest',
+           'cached']
 
 # %% ../../nbs/library/11_pixels.ipynb #33a88d78
 def _white(image, high):
@@ -45,11 +48,20 @@ def to_rgb(image):
     return (_eight_bits(image) if image.mode[0] in 'IF' else image).convert('RGB')
 
 # %% ../../nbs/library/11_pixels.ipynb #9239ea06
+def _jpeg(path, size, box):
+    "`decode` by torchvision; None for a file that is no JPEG"
+    if (data := jpeg_bytes(path)) is None: return None
+    x, = decode_jpegs([data], 'cpu')
+    _, h, w = x.shape
+    return cut(x, size, box(w / h)).numpy(), (w, h)
+
 def decode(path, # An image in any format and mode that Pillow reads
            size, # Side of the result, pixels
            box=lambda aspect: (0., 0., 1., 1.), # Top, left, height, width to take, as fractions, given the aspect
-          ): # uint8, (3, size, size), RGB, and the image's (width, height). Raises Pillow's errors
+           decoder='pillow', # One of `DECODERS`
+          ): # uint8, (3, size, size), RGB, and the image's (width, height). Raises the errors of the decoder
     "Read a part of an image, resized to a square"
+    if decoder == 'torchvision' and (found := _jpeg(path, size, box)): return found
     with Image.open(path) as im:
         wh = im.size
         top, left, h, w = box(wh[0] / wh[1])
@@ -62,13 +74,48 @@ def decode(path, # An image in any format and mode that Pillow reads
 def read(path, # A file
          size, # Side of the result, pixels
          box=lambda aspect: (0., 0., 1., 1.), # As for `decode`
+         decoder='pillow', # As for `decode`
         ): # Pixels and (width, height), None for a bad image; and a reason, None for a good one
     "`decode`, or the reason why it failed; an image with a single row or column has both"
     try:
-        x, wh = decode(path, size, box)
+        x, wh = decode(path, size, box, decoder)
         return x, wh, f'only {wh[0]}x{wh[1]} pixels' if min(wh) < 2 else None
     except UnidentifiedImageError: return None, None, 'not an image'
-    except Exception as e: return None, None, f'unreadable ({e})'  # Pillow's decoders raise errors of many kinds
+    except Exception as e: return None, None, f'unreadable ({e})'  # decoders raise errors of many kinds
+
+# %% ../../nbs/library/11_pixels.ipynb #e638380d
+DECODERS = 'pillow', 'torchvision'
+
+def check_decoder(decoder):
+    "Raise `ValueError` for a decoder that is unknown or not installed"
+    if decoder not in DECODERS: raise ValueError(unknown('decoder', decoder, DECODERS))
+    if decoder == 'pillow': return
+    try: from torchvision.io import decode_jpeg
+    except Exception as e: # also a torchvision for another version of torch
+        raise UserError(lambda way: f"the decoder is torchvision, which cannot be imported ({e}); install it, or use "
+                                    f"{way('decoder=', '--set decoder=')}pillow") from None
+
+def jpeg_bytes(path): # A file
+    "The bytes of a JPEG file, uint8, (n,); None for a file of another format"
+    with open(path, 'rb') as f: data = f.read()
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data.startswith(b'\xff\xd8\xff') else None
+
+def decode_jpegs(found, # Of `jpeg_bytes`
+                 device, # 'cpu', or a GPU, where NVIDIA's nvJPEG decodes
+                ) -> list: # Pixels, uint8, (3, h, w), RGB, on the device. Raises `RuntimeError` for a damaged file
+    "JPEG files decoded by torchvision"
+    from torchvision.io import ImageReadMode, decode_jpeg
+    return decode_jpeg(list(found), ImageReadMode.RGB, device=str(device))
+
+def cut(x, # Pixels, uint8, (3, h, w)
+        size, # Side of the result, pixels
+        box, # Top, left, height, width to take, as fractions
+       ): # uint8, (3, size, size)
+    "Take a part of an image in whole pixels, resized to a square"
+    edge = lambda low, part, end: slice(at := min(round(low * end), end - 1), max(at + 1, round((low + part) * end)))
+    x = x[:, edge(box[0], box[2], x.shape[1]), edge(box[1], box[3], x.shape[2])]
+    resize = lambda o: interpolate(o[None], (size, size), mode='bilinear', antialias=True)[0]
+    return resize(x) if x.device.type == 'cpu' else resize(x.float()).round_().clamp_(0, 255).byte()
 
 # %% ../../nbs/library/11_pixels.ipynb #16dca821
 def report(bad, # (path, reason) of every image that is bad
@@ -88,10 +135,10 @@ def digest(*arrays): # Tensors or arrays, of any memory format
         for i in range(0, len(a), 1024): h.update(memoryview(np.ascontiguousarray(a[i:i + 1024])).cast('B'))
     return h.hexdigest()
 
-def _write(path, root, pairs, size, workers, progress):
+def _write(path, root, pairs, size, workers, progress, decoder):
     "Decode images to a file of pixels; the split's entry of the manifest"
     step, entry = 64, dict(labels=[], aspects=[], bad=[])
-    work = lambda i: [read(root / p, size) for p, _ in pairs[i:i + step]]
+    work = lambda i: [read(root / p, size, decoder=decoder) for p, _ in pairs[i:i + step]]
     with naming(path), ThreadPoolExecutor(workers) as pool, open(path, 'wb') as f:
         for i, found in zip(progress(range(0, len(pairs), step)), pool.map(work, range(0, len(pairs), step))):
             for (p, y), (x, wh, why) in zip(pairs[i:i + step], found):
@@ -135,6 +182,7 @@ def cached(listing, # What to decode
            folder, # The cache of this dataset
            workers=None, # Threads that decode; by default, one for each core, at most 8
            progress=None, # Wraps the range of steps, to show a bar
+           decoder='pillow', # As for `decode`; another one needs another folder
           ): # For both splits: pixels (uint8, (n, 3, size, size), channels last), labels, aspects; and bad images
     "The pixels of a listing, decoded now or read from the cache"
     folder, stamp = Path(folder), listing.stamp()
@@ -150,7 +198,8 @@ def cached(listing, # What to decode
         tmp = Path(tmp)
         for s in splits:
             pairs, file = getattr(listing, s), tmp / f'{s}.pixels'
-            m[s] = _write(file, listing.root, pairs, size, workers or min(8, os.cpu_count()), progress or (lambda o: o))
+            how = workers or min(8, os.cpu_count()), progress or (lambda o: o), decoder
+            m[s] = _write(file, listing.root, pairs, size, *how)
             if lost := sorted({y for _, y in pairs} - set(m[s]['labels'])):
                 raise ValueError(f'no image of class {listing.classes[lost[0]]!r} in {s} can be read: {m[s]["bad"][0]}')
             m[s]['digest'] = digest(*_open(file, m[s], size))

@@ -236,7 +236,7 @@ def train_all(todo, # `Recipe`s
     paths = [run_path(runs, r.dataset, run_name(r), r.seed) for r in todo]
     if fresh and not out_of_time(until):
         group = join(device)
-        group.in_turns(lambda: _load_images(todo[0], kwargs, progress)) # delete nothing if there are no images
+        group.in_turns(lambda: _load_images(todo[0], kwargs, progress), lambda _: True) # delete nothing without images
         group.agree(lambda: [forget(p) for p in paths if not begun(p)])
     try: _train(todo, jobs, kwargs, progress)
     except KeyboardInterrupt as e: # a terminated process gives no text

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 from atexit import register
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastcore.basics import patch
@@ -44,7 +46,6 @@ ALONE = Group()
 # %% ../../nbs/library/78_processes.ipynb #2d295b52
 def _portable(e):
     "An exception that can be sent to other processes"
-    import pickle
     try: return pickle.loads(pickle.dumps(e))
     except Exception: return RuntimeError(f'{type(e).__name__}: {e}')
 
@@ -79,15 +80,24 @@ def gather(self: Group, o): # Picklable
     return found
 
 @patch
-def in_turns(self: Group, f): # Called by every process
+def in_turns(self: Group, f, # Called by every process
+             copied=lambda o: False, # Whether the others of a host get a copy of the first one's result, without `f`
+            ):
     "What `f` returns here. The first process of each host goes first; an error of any process is raised by all"
     if self.world == 1: return f()
-    found = None
-    for turn in 0, 1:
-        e = None
-        if turn == min(self.local, 1): found, e = _outcome(f)
-        errors = [o for o in self.gather(e and _portable(e)) if o]
-        if errors: _raise(e or errors[0])
+    def first():
+        if copied(o := f()): own.write_bytes(pickle.dumps(o))
+        return o
+    def later():
+        file = files[self.rank - self.local]
+        return pickle.loads(file.read_bytes()) if file.exists() else f()
+    with TemporaryDirectory(prefix='inception-repro-') as tmp:
+        found, own = None, Path(tmp)/'copy'
+        for turn in 0, 1:
+            e = None
+            if turn == min(self.local, 1): found, e = _outcome(later if turn else first)
+            errors, files = zip(*self.gather((e and _portable(e), own)))
+            if any(errors): _raise(e or next(filter(None, errors)))
     return found
 
 @patch

@@ -19,6 +19,7 @@ from fastcore.foundation import L
 from ..architecture.graph import Network
 from ..architecture.networks import network
 from ..architecture.weight_files import weights_bytes
+from ..data.batches import Files
 from ..data.folders import existing_folder
 from ..data.load import NAMES, Data, dataset_root, own_data
 from ..support.files import atomic_write, check_writable, locked
@@ -127,6 +128,8 @@ def run_loop(learn, # Made by `learner`
         if c.step < epochs * c.steps: learn.fit(epochs, start_epoch=c.step // c.steps)
     finally:
         learn.cast.leave()
+        for dl in learn.dls.loaders:
+            if hasattr(dl, 'close'): dl.close()
         for cb in 'progress_bar', 'block_activity':
             if hasattr(learn, cb): getattr(learn, cb).close()
 
@@ -153,7 +156,8 @@ def _prepare(recipe, path, data, device, fresh, save_every, env, workers, progre
     "A learner at its last checkpoint, and its record"
     begin = dict(step=0, seconds=0., wall=0.)
     if device.type == 'cuda': torch.cuda.reset_peak_memory_stats(device)
-    data = group.in_turns(lambda: load_data(recipe, data, progress=progress and group.first, **kwargs))
+    load = lambda: load_data(recipe, data, progress=progress and group.first, **kwargs)
+    data = group.in_turns(load, lambda o: isinstance(o.train.x, Files)) # else each process would list the folder
     if len(set(group.gather(data.hash))) > 1: raise ValueError('the processes have different images; give all the same')
     learn = group.in_turns(lambda: learner(recipe, data, device, workers, bare=True, group=group))
     checkpoints = Checkpoints(_folder(path), dict(recipe=as_json(recipe), dataset_hash=data.hash))

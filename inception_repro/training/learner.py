@@ -145,7 +145,11 @@ def load_data(recipe, # `Recipe`
         raise ValueError(message(lambda way: f'{r.dataset!r} can be neither generated nor downloaded; give '
                                              f"{way('data=', '--data')}, a folder of images"))
     counts = r.classes, r.per_class, r.valid_per_class
-    data = source if isinstance(source, Data) else load(source or r.dataset, r.stored, *counts, **kwargs)
+    data = source if isinstance(source, Data) else load(source or r.dataset, r.stored, *counts, decoder=r.decoder,
+                                                        **kwargs)
+    if data.decoder != r.decoder and data.name != 'fractals':
+        raise ValueError(f'{data.name} was loaded with the decoder {data.decoder}, and the recipe has {r.decoder}; '
+                         'give both the same')
     if r.classes and len(data.classes) != r.classes:
         have = len(data.classes)
         raise ValueError(f'{data.name} has {have} classes, the recipe asks for {r.classes}; give other data')

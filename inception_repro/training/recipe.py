@@ -49,6 +49,7 @@ class Recipe:
     classes: int | None = None # Number of classes, the first ones; None for all, 20 of the fractals (ours)
     per_class: int | None = None # Training images per class, the first ones; None for all, 200 fractals (ours)
     valid_per_class: int | None = None # Validation images per class; None for all, 50 fractals (ours)
+    decoder: str = 'pillow' # Of JPEG files, or 'torchvision': faster, the pixels differ (ours)
     stored: int = 299 # Side of the images in memory, pixels (ours)
     px: int = 299 # Side of the network's input, pixels (Figures 9, 15)
     bs: int = 640 # Images per step, of all replicas (§4: 20 replicas; 32 each: Inception-v3 paper, §8; in step: ours)
@@ -141,6 +142,7 @@ _RULES = {
     'momentum rho smoothing ema dropout': (lambda v: _number(v) and 0 <= v < 1, 'a number from 0 to below 1'),
     'hue': (lambda v: _number(v) and 0 <= v <= .5, 'a number from 0 to 0.5'),
     'optimizer': (lambda v: v in ('rmsprop_tf', 'adamw'), "'rmsprop_tf' or 'adamw'"),
+    'decoder': (lambda v: v in ('pillow', 'torchvision'), "'pillow' or 'torchvision'"),
     'precision': (lambda v: v in ('auto', 'float32', 'bf16', 'fp16'), "'auto', 'float32', 'bf16' or 'fp16'"),
     'init': (lambda v: v in ('he', 'glorot'), "'he' or 'glorot'"),
     'channels_last merge compile addition projection_norm': (lambda v: isinstance(v, bool), 'True or False'),
