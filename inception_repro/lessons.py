@@ -93,7 +93,7 @@ def _stride(answer):
     if not answer.valid: return 'The box is marked with a V, so it has no padding.'
     if shape(answer, (71, 71, 192))[:2] != (35, 35):
         grid = 'x'.join(map(str, shape(answer, (71, 71, 192))[:2]))
-        return f'Your box makes a grid of {grid} cells, the pooling beside it another one.'
+        return f'Your box makes a grid of {grid} cells, and the pooling next to it one of 35x35.'
 
 @_exercise
 def _receptive_field(answer):
@@ -154,7 +154,7 @@ def _equal_cost(answer):
     if len({isinstance(n, Residual) for o in (a, b) for n in o.trunk.nodes[1].nodes}) == 1:
         return 'One of the two must be a pure network, the other one a residual network.'
     ratio = max(macs(a), macs(b)) / min(macs(a), macs(b))
-    if ratio > 1.1: return f'The dearer one needs {100 * ratio - 100:.0f} % more multiply-adds; find a pair below 10 %.'
+    if ratio > 1.1: return f'The larger one needs {100 * ratio - 100:.0f} % more multiply-adds; find a pair below 10 %.'
 
 # %% ../nbs/library/59_exercises.ipynb #09f2dda7
 @_exercise
@@ -175,11 +175,11 @@ def _largest_scale(answer):
 # %% ../nbs/library/59_exercises.ipynb #caceed55
 @_exercise
 def _control(answer):
-    "Which change leaves everything as it is but the supposed cause?"
+    "Which change removes the supposed cause and nothing else?"
     hints = dict(
         other_images='With other images the curves change, but blocks are in both networks.',
-        more_seeds='More seeds make the difference more certain, and say nothing about its cause.',
-        shortcut='It shows what the addition does. The question is whether the *blocks* are the cause.')
+        more_seeds='More seeds make the difference more certain, but they do not show its cause.',
+        shortcut='It shows what the addition does. But the question is whether the *blocks* are the cause.')
     if answer == 'no_blocks': return
     return hints.get(answer, f"{answer!r} is none of {', '.join(map(repr, ['no_blocks', *hints]))}.")
 
@@ -188,7 +188,7 @@ def _restore(answer):
     "`replace(recipe, …)` with the field that adds an identity shortcut to a pure network"
     if getattr(answer, 'model', None) != 'inception_v4': return 'Start from a recipe of `inception_v4`.'
     if answer.shortcut is None: return 'The recipe has no shortcut yet.'
-    if answer.shortcut == 0: return 'With the factor 0 nothing of the blocks is left.'
+    if answer.shortcut == 0: return 'With the factor 0 the blocks have no effect.'
     if not 0 < answer.shortcut <= .3: return f'§3.3 picks factors between 0.1 and 0.3, yours is {answer.shortcut}.'
 
 # %% ../nbs/library/59_exercises.ipynb #9c5fbe3c
@@ -198,7 +198,7 @@ def _rmsprop(answer):
     tf, torch_ = _numbers(answer, 2)
     lr, g, rho, eps = .045, 2., .9, 1.
     if _near(tf, lr * g / sqrt((1 - rho) * g ** 2 + eps)): return "TensorFlow's running mean starts at one."
-    if _near(tf, lr * g / (sqrt(rho + (1 - rho) * g ** 2) + eps)): return 'In TensorFlow, ε is inside of the root.'
+    if _near(tf, lr * g / (sqrt(rho + (1 - rho) * g ** 2) + eps)): return 'In TensorFlow, ε is inside the root.'
     if not _near(tf, lr * g / sqrt(rho + (1 - rho) * g ** 2 + eps)): return 'The first number is not yet right.'
     if not _near(torch_, lr * g / (sqrt((1 - rho) * g ** 2) + eps)):
         return "PyTorch's running mean starts at zero, and ε is added after the root."
@@ -215,9 +215,9 @@ def _cost_claim(answer):
 # %% ../nbs/library/59_exercises.ipynb #44c4de67
 @_exercise
 def _own_network(answer):
-    "A `Network` with a name and a trunk that reads images of 75×75 pixels"
+    "A `Network` with a name and a trunk that accepts images of 75×75 pixels"
     if not isinstance(answer, Network): return f'It is a {type(answer).__name__}; give a `Network`.'
-    if (need := min_size(answer.trunk)) > 75: return f'It reads images from {need}×{need} pixels on; 75×75 are given.'
+    if (need := min_size(answer.trunk)) > 75: return f'Its images need {need}×{need} pixels; it must accept 75×75.'
     cost, size = macs(network('inception_resnet_v1')), (299, 299, 3)
     off = 100 * macs(answer.trunk, size) / cost - 100
     if abs(off) > 20: return f'It costs {abs(off):.0f} % {"more" if off > 0 else "less"} than Inception-ResNet-v1.'

@@ -236,14 +236,14 @@ def test_a_walk_notebook_has_a_beginning_and_an_end(path):
     kind, first = cells(path)[0]
     last, lacks = prose(path)[-1], []
     if not (kind == 'markdown' and re.match(r'# \S.*\n\n> \S', first)): lacks.append('a title with a subtitle')
-    if not any(re.search(r'^## (Summary|Recap)', text, flags=re.M) for text in prose(path)): lacks.append('a summary')
+    if not any(re.search(r'^## Summary', text, flags=re.M) for text in prose(path)): lacks.append('a summary')
     if not [o for o in links(last) if o.endswith('.ipynb')]: lacks.append('a pointer to another notebook at the end')
     check('beginning and end', {name(path): f"lacks {', '.join(lacks)}"} if lacks else {})
 
 
 def test_lessons_are_in_order():
     "The start page lists them, and each ends with a link to the next"
-    start = [o for text in prose(nbs / 'lessons/00_start.ipynb') for o in links(text)]
+    start = dict.fromkeys(o for text in prose(nbs / 'lessons/00_start.ipynb') for o in links(text))
     assert [o for o in start if o in {p.name for p in LESSONS}] == [p.name for p in LESSONS]
     found = {name(p): f'does not end with a link to {to.name}'
              for p, to in zip(LESSONS, LESSONS[1:]) if to.name not in links(prose(p)[-1])}

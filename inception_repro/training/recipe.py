@@ -52,7 +52,7 @@ class Recipe:
     decoder: str = 'pillow' # Of JPEG files, or 'torchvision': faster, the pixels differ (ours)
     stored: int = 299 # Side of the images in memory, pixels (ours)
     px: int = 299 # Side of the network's input, pixels (Figures 9, 15)
-    bs: int = 640 # Images per step, of all replicas (§4: 20 replicas; 32 each: Inception-v3 paper, §8; in step: ours)
+    bs: int = 640 # Images per step (20 replicas: §4; 32 images each: Inception-v3 paper, §8; synchronous: ours)
     replicas: int = 1 # Parts of a batch with batch statistics of their own (§4: 20; 1 is ours)
     epochs: int = 160 # Passes over the training set (Figures 21 and 22 end at 200, Figures 23–26 at 160)
     evals: tuple = (1,) # Evaluations per epoch, the last value for all later ones (ours)
