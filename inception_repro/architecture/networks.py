@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from fnmatch import fnmatch
+from functools import lru_cache
 from inspect import signature
 from math import isfinite
 from numbers import Integral, Real
@@ -115,26 +116,24 @@ def _three(scale):
     number = lambda s: isinstance(s, Real) and not isinstance(s, bool) or getattr(s, 'ndim', None) == 0
     ok = len(scales) == 3 and all(number(s) and isfinite(s) for s in scales)
     _check('scale', scale, ok, 'give one finite number, or three, for the A, B and C blocks')
-    return [float(s) for s in scales]
+    return tuple(float(s) for s in scales)
 
 def _scaled(net, scale):
     "The network with `scale` on its residual blocks; a released network's last block takes 0 only"
     names = [f'Inception-ResNet-{o}' for o in 'ABC']
     named = any(getattr(n, 'name', '') in names for n in net.trunk.nodes)
     _check('scale', scale, named, f'{net.name} has no residual to scale, leave it out')
-    by_name = dict(zip(names, _three(scale)))
+    by_name = dict(zip(names, scale))
     def f(n):
         new = by_name.get(n.name) if isinstance(n, Residual) else None
         return n if new is None or (not n.act and new) else replace(n, scale=new)
     return replace(net, trunk=rewrite(net.trunk, f))
 
 # %% ../../nbs/library/67_networks.ipynb #cf70a0a0
-def _switched(net, scale, shortcut, addition, projection_norm):
+def _switched(net, shortcut, addition, projection_norm):
     "The network with shortcuts added, additions removed, or projections normalised"
     pure = not any(isinstance(n, Residual) for stage in net.trunk.nodes for n in getattr(stage, 'nodes', ()))
     if shortcut is not None:
-        ok = isinstance(shortcut, Real) and not isinstance(shortcut, bool) and isfinite(shortcut)
-        _check('shortcut', shortcut, ok, 'give a finite number, the factor on each block; 0 removes the blocks')
         _check('shortcut', shortcut, pure, f'{net.name} has residual blocks, so use scale')
         net = replace(net, trunk=with_shortcuts(net.trunk, float(shortcut), net.input))
     for name, value, f in [('addition', not addition, without_addition),
@@ -143,11 +142,20 @@ def _switched(net, scale, shortcut, addition, projection_norm):
         if value: net = replace(net, trunk=f(net.trunk))
     _check('projection_norm', projection_norm, addition or not projection_norm,
            'without the addition there is one already')
-    _check('scale', scale, addition or scale is None, 'without the addition nothing is scaled, leave it out')
     return net
 
 # %% ../../nbs/library/67_networks.ipynb #5cc52384
 def _padded(n): return replace(n, padded=True) if isinstance(n, Pool) else n
+
+@lru_cache(maxsize=128, typed=True)
+def _configured(net, in_chans, width, scale, aux, padded, shortcut, addition, projection_norm):
+    "The network with another trunk. Recipes and records ask for the same few again and again"
+    net = replace(net, in_chans=in_chans, aux=(net.aux or aux_v3) if aux else None)
+    net = _switched(net, shortcut, addition, projection_norm)
+    if scale is not None: net = _scaled(net, scale)
+    if padded: net = replace(net, trunk=rewrite(net.trunk, _padded))
+    if width == 1: return net
+    return replace(net, trunk=widen(net.trunk, width), aux=widen(net.aux, width) if aux else None)
 
 def configure(name, # A name of `list_models`, or a network's value
               num_classes=1000, # Classes (Figures 9 and 15); 0: no classifier
@@ -169,13 +177,14 @@ def configure(name, # A name of `list_models`, or a network's value
     ok = isinstance(width, Real) and isfinite(width) and width > 0
     _check('width', width, ok, 'give a positive factor, 1 for the paper')
     _check('aux', aux, not aux or net.aux_at, 'only inception_v3 has an auxiliary head')
-    net = replace(net, num_classes=num_classes, in_chans=in_chans, drop_rate=float(drop_rate))
-    net = replace(net, aux=(net.aux or aux_v3) if aux else None)
-    net = _switched(net, scale, shortcut, addition, projection_norm)
-    if scale is not None: net = _scaled(net, scale)
-    if padded: net = replace(net, trunk=rewrite(net.trunk, _padded))
-    if width == 1: return net
-    return replace(net, trunk=widen(net.trunk, width), aux=widen(net.aux, width) if aux else None)
+    if shortcut is not None:
+        ok = isinstance(shortcut, Real) and not isinstance(shortcut, bool) and isfinite(shortcut)
+        _check('shortcut', shortcut, ok, 'give a finite number, the factor on each block; 0 removes the blocks')
+    _check('scale', scale, addition or scale is None, 'without the addition nothing is scaled, leave it out')
+    if scale is not None: scale = _three(scale)
+    net = _configured(net, in_chans, width, scale, *map(bool, (aux, padded)), shortcut,
+                      *map(bool, (addition, projection_norm)))
+    return replace(net, num_classes=num_classes, drop_rate=float(drop_rate))
 
 # %% ../../nbs/library/67_networks.ipynb #f4e9e893
 def create_model(name: str | Network, # A name of `list_models`, or a network's value
