@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
-from command_fixtures import shell
+from command_fixtures import call, shell
 from typer.main import get_command
 from typer.models import OptionInfo
 from typer.testing import CliRunner
@@ -107,7 +107,16 @@ def test_json():
     assert rows[0]['parameters'] == 22_756_328 and rows[0]['gmacs'] == pytest.approx(6.21, abs=.01)
     small = '--width', '.0625', '--size', '75', '--bs', '2', '--rounds', '1', '--device', 'cpu'
     found = json.loads(run('bench', 'inception_resnet_v1', *small, '--json')[1])
-    assert {r['variant'] if 'variant' in r else r['name'] for r in found} >= {'as built'}
+    assert [r['name'] for r in found] == ['as built', 'channels last', 'fast', 'frozen']
+
+
+@pytest.mark.parametrize('args, words', [
+    (['bench', 'inception_resnet_v1', '--size', '40'], 'needs at least 75x75'),
+    (['evaluate', 'inception_v4'], 'inception_v4 has no public weights; did you mean inception_v4.released, or a file '
+                                   'of trained weights?\n')])
+def test_networks_that_do_not_fit(args, words):
+    code, out, err = call(*args)
+    assert (code, out) == (1, '') and words in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize('args, words', [
