@@ -26,7 +26,7 @@ reproduce: install ## Train the networks on generated images and draw Figures 21
 test: install ## Check that the exported files are up to date, run every notebook and the tests (not the slow ones)
 	$(BIN)/python nbs/_build.py check
 	PATH="$(abspath $(BIN)):$$PATH" $(ALONE) $(BIN)/nbdev_test --n_workers 2
-	$(ALONE) $(BIN)/python -m pytest tests -q -n 2 -m 'not slow'
+	$(ALONE) $(BIN)/python -m pytest tests -q -n 2 --dist worksteal -m 'not slow'
 
 .venv-latest/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv .venv-latest
