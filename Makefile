@@ -39,7 +39,7 @@ test-latest: .venv-latest/.installed ## Run all tests, the slow ones too, on the
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check "$$(ls dist/*.whl)[test]"
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check --no-deps $(FACENET)
-	cd tests && $(ALONE) ../.venv-latest/bin/python -m pytest . -q -n 2 -p no:cacheprovider
+	cd tests && $(ALONE) ../.venv-latest/bin/python -m pytest . -q -n 2 --dist worksteal -p no:cacheprovider
 
 sync: install ## Export the package, clean and fold the notebooks, render the README
 	$(BIN)/python nbs/_build.py sync
