@@ -13,12 +13,12 @@ BASE = preset('tiny40', px=107, epochs=4, compress=20.)
 EPOCHS = np.array([.25, .5, .75, 1, 1.5, 2, 3, 4])
 V4, R2 = 'inception_v4', 'inception_resnet_v2'
 DROPS = {  # points below the chance level after four epochs
-    V4: {'as printed': 3, 'no blocks': 26, 'shortcut, scale 1': 6, 'shortcut, scale 0.5': 20,
-         'shortcut, scale 0.2': 27, 'shortcut, scale 0.1': 28},
-    R2: {'as printed': 28, 'no blocks': 27, 'no addition': 2, 'scale 1': 10, 'scale 0.5': 18,
+    V4: {'as printed': 3, 'without blocks': 26, 'shortcuts × 1': 6, 'shortcuts × 0.5': 20,
+         'shortcuts × 0.2': 27, 'shortcuts × 0.1': 28},
+    R2: {'as printed': 28, 'without blocks': 27, 'without additions': 2, 'scale 1': 10, 'scale 0.5': 18,
          'scale 0.2': 27, 'scale 0.1': 29, 'scale 1, batch norm': 8},
-    'inception_v3': {'as printed': 5, 'no blocks': 25, 'shortcut, scale 0.2': 27},
-    'inception_resnet_v1': {'as printed': 27, 'no blocks': 24, 'no addition': 4, 'scale 1': 20}}
+    'inception_v3': {'as printed': 5, 'without blocks': 25, 'shortcuts × 0.2': 27},
+    'inception_resnet_v1': {'as printed': 27, 'without blocks': 24, 'without additions': 4, 'scale 1': 20}}
 
 
 def line(drop): return lambda t: 97.5 - drop * t / 4
@@ -45,10 +45,10 @@ def write(root, model, arm, seed=0, error=None, noise=0., base=BASE, blocks=True
 def write_blocks(path, model, arm):
     "Gradients that fade towards the stem without additions"
     counts = dict(inception_v4=(4, 7, 3), inception_v3=(3, 4, 2)).get(model, (5, 10, 5))
-    a, b, c = (0, 0, 0) if arm == 'no blocks' else counts
+    a, b, c = (0, 0, 0) if arm == 'without blocks' else counts
     layers = ['stem', *(f'inception_a.{i}' for i in range(a)), 'reduction_a', *(f'inception_b.{i}' for i in range(b)),
               'reduction_b', *(f'inception_c.{i}' for i in range(c))]
-    added = 'scale' in arm or arm == 'as printed' and 'resnet' in model
+    added = 'scale' in arm or 'shortcuts' in arm or arm == 'as printed' and 'resnet' in model
     grad = [.1 * (1.02 if added else .8) ** i for i in range(len(layers))]
     ratio = [.3 if added and '.' in o else None for o in layers]
     samples = [dict(step=s, grad=[g * (1 + s / 1000) for g in grad], ratio=ratio, std=[1.] * len(layers))

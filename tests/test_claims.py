@@ -75,14 +75,15 @@ def test_every_row_has_a_record_or_a_reason(page):
     text = page._repr_markdown_()
     assert all(c.quote in text for c in CLAIMS) and text.startswith(f'{len(CLAIMS)} sentences')
     heads = [line.removeprefix('### ').lower() for line in text.splitlines() if line.startswith('### ')]
-    assert heads == [*(s.lower() for s in SUBJECTS), 'training runs', 'evidence', 'commands']
+    parts = [f'evidence: {s}'.lower() for s in SUBJECTS]
+    assert heads == [*(s.lower() for s in SUBJECTS), 'training runs', *parts, 'commands']
 
 
 def test_the_short_tables_and_the_evidence_have_the_same_rows(page):
     numbers = lambda text: [int(o) for o in re.findall(r'^\| (\d+) \|', text, flags=re.M)]
     assert numbers(page.sentences()) == numbers(page.evidence()) == [*range(1, len(CLAIMS) + 1)]
     cells = [cell for line in page.sentences().splitlines() for cell in line.split(' | ')[-1].split('<br>')]
-    assert max(map(len, cells)) < 260 and max(len(j.brief) for _, j in page.rows) < 900
+    assert max(map(len, cells)) < 260 and max(len(j.brief) for _, j in page.rows) < 1000
     assert not [c.quote for c, j in page.rows if not j.brief]
 
 
@@ -135,7 +136,7 @@ def test_a_cause_is_judged_by_a_network_with_shortcuts(tmp_path, half, verdict):
     nets = {PURE: (3, 20), RESIDUAL: (1.5, 20)} | ({TWIN: (half, 20)} if half else {})
     j = judged(faster(large, causal=True), tmp_path, nets)
     assert j.verdict == verdict
-    assert ('twin, shortcuts × 0.2 added' in j.numbers) == ('shortcuts × 0.2 added' in j.brief) == bool(half)
+    assert ('without shortcuts, Inception-v4 needs' in j.numbers) == ('twins with and without shortcuts × 0.2: ' in j.brief) == bool(half)
     assert (TRAIN['control'] in j.command) == (not half)
     assert faster(large)(Records(tmp_path)).verdict == CONFIRMED # a caption compares two curves
 
@@ -144,7 +145,26 @@ def test_a_cause_is_judged_by_a_network_with_shortcuts(tmp_path, half, verdict):
 def test_a_cause_is_judged_by_a_network_without_its_additions(tmp_path, half, verdict):
     nets = {PURE: (3, 20), RESIDUAL: (1.5, 20), WITHOUT: (half, 20), WITH: (1.5, 20)}
     j = judged(faster(large, causal=True), tmp_path, nets)
-    assert j.verdict == verdict and 'additions removed' in j.brief
+    assert j.verdict == verdict and 'twins with and without additions: ' in j.brief
+
+
+@pytest.mark.parametrize('slow, verdict', [(3, CONFIRMED), (1.6, PARTLY), (.5, PARTLY)])
+def test_a_dataset_without_twins_is_listed_with_the_others(tmp_path, slow, verdict):
+    "It cannot confirm the cause, and does not weaken it unless its own two curves do"
+    nets = {PURE: (3, 20), RESIDUAL: (1.5, 20)}
+    judged(faster(large, causal=True), tmp_path, nets | {TWIN: (1.5, 20)})
+    j = judged(faster(large, causal=True), tmp_path, {**nets, PURE: (slow, 20)}, dataset='tiny-imagenet-40')
+    assert j.verdict == verdict and list(map(str, j.runs)) == ['runs/fractals', 'runs/tiny-imagenet-40']
+    twins_of, none = j.brief.split('<br>')
+    assert 'fractals: 1.99× (twins with and without shortcuts × 0.2: 1.99×)' in twins_of and none.endswith('× (no twins)')
+
+
+def test_every_dataset_of_a_pair_is_in_the_evidence_of_the_cause(page):
+    "The same numbers as in the caption of the figure of this pair"
+    of = lambda start: next(j for c, j in page.rows if c.quote.startswith(start) and 'Inception-v4' in j.brief)
+    cause, caption = of('Here we give clear'), of('The residual version was training much faster')
+    ratios = {f.text for f in caption.facts if f.text.endswith('×')}
+    assert len(ratios) == len({r for r in caption.runs}) and ratios <= {f.text for f in cause.facts}
 
 
 def test_twins_that_disagree_confirm_a_cause_partly(tmp_path):
@@ -157,7 +177,7 @@ def test_the_network_without_blocks_is_no_test_of_the_cause(tmp_path, half):
     "The hypothesis predicts that a deep network with shortcuts trains as fast as the shallow one inside it"
     nets = {PURE: (3, 20), RESIDUAL: (1.5, 20), no_blocks(RESIDUAL): (half, 20)}
     j = judged(faster(large, causal=True), tmp_path / 'alone', nets)
-    assert j.verdict == PARTLY and 'depth: ' in j.numbers
+    assert j.verdict == PARTLY and 'with its blocks, Inception-ResNet-v2 needs' in j.numbers
     assert ('the blocks have not lowered the error yet' in j.numbers) == (half <= 1.5)
     assert judged(faster(large, causal=True), tmp_path, nets | {TWIN: (1.5, 20)}).verdict == CONFIRMED
 
@@ -215,7 +235,9 @@ def test_unfinished_runs_are_left_out(tmp_path):
 @pytest.mark.parametrize('end, same, competes',
                          [(20, CONFIRMED, CONFIRMED), (25, CONTRADICTED, CONTRADICTED), (15, CONTRADICTED, CONFIRMED)])
 def test_alike(tmp_path, end, same, competes):
-    assert judged(alike(PURE, RESIDUAL), tmp_path, {PURE: (1, end), RESIDUAL: (1, 20)}).verdict == same
+    j = judged(alike(PURE, RESIDUAL), tmp_path, {PURE: (1, end), RESIDUAL: (1, 20)})
+    assert j.verdict == same and j.brief.startswith('Inception-ResNet-v2 minus Inception-v4, ')
+    assert j.facts[0].value == pytest.approx(20 - end, abs=.01)
     assert competitive(PURE, RESIDUAL)(Records(tmp_path)).verdict == competes
 
 

@@ -153,7 +153,7 @@ def test_captions():
                   'seeds 0, 1']:
         assert words in text(fig)
     real = plot_errors([replace(r, meta={**r.meta, 'dataset': 'folder'}) for r in four(2)], 21)
-    assert 'Figure 21 of the paper, redrawn from our runs. Top-1 error evolution' in text(real)
+    assert 'The quantities of Figure 21 of the paper, measured in our runs. Top-1 error evolution' in text(real)
     assert 'Data: folder' in text(real)
     assert 'RMSProp at learning rate 0.045, decayed 4 times as fast' in caption(four(compress=4.))
     assert 'rate' not in caption(four(lr=None)) and 'width 1,' in caption(four(width=1.))

@@ -14,7 +14,7 @@ from shortcut_fixtures import EPOCHS, R2, text, V4, whole
 
 
 def test_no_control(tmp_path):
-    folder = whole(tmp_path, 1, skip=[(V4, 'no blocks'), (R2, 'no blocks')])
+    folder = whole(tmp_path, 1, skip=[(V4, 'without blocks'), (R2, 'without blocks')])
     assert depth_pays(folder) == [] and depth_table(folder).startswith('No variant has a finished control')
     with pytest.raises(ValueError, match='no variant has a finished control'): plot_depth(folder)
     said = []
@@ -56,14 +56,14 @@ def test_lines_of_the_arms(tmp_path):
     assert (left.get_ylim() == right.get_ylim()
             and [a.get_title(loc='left') for a in fig.axes] == ['Inception-v4', 'Inception-ResNet-v2'])
     for ax, m in zip(fig.axes, (V4, R2)):
-        assert {t.get_text() for t in ax.texts} == {*ARMS[m], 'chance, 97.5 %'}
-        median = np.median([r['top1'] for r in study.of(m, 'no blocks').values()], axis=0)
+        assert {t.get_text() for t in ax.texts} == {*ARMS[m], 'chance level, 97.5 %'}
+        median = np.median([r['top1'] for r in study.of(m, 'without blocks').values()], axis=0)
         assert any(len(l.get_ydata()) == len(median) and (l.get_ydata() == median).all() for l in ax.lines)
     assert ('Synthetic records: no network was trained.' in text(fig)
             and 'seeds 0, 1, 2 (line: median, band: range)' in text(fig))
     looks = [(l.get_color(), l.get_linestyle()) for l in right.lines if len(l.get_xdata()) == len(EPOCHS)]
     assert len(set(looks)) == len(ARMS[R2])
-    fewer = read_shortcut(whole(tmp_path / 'fewer', 2, skip=[(V4, 'no blocks', 1)]))
+    fewer = read_shortcut(whole(tmp_path / 'fewer', 2, skip=[(V4, 'without blocks', 1)]))
     assert 'seeds 0, 1, fewer for some variants' in text(plot_arms(fewer))
     assert plot_arms(study, metric='top5').axes[0].get_ylabel() == 'Top-5 error (%)'
 
@@ -72,8 +72,8 @@ def test_depth_in_the_picture(tmp_path):
     fig = plot_depth(whole(tmp_path, 3, noise=0))
     assert 'Arrows mark variants that end above the axis: Inception-v4, as printed (+23.0);' in text(fig)
     assert {t.get_text() for t in fig.axes[0].texts} == {
-        'no blocks', 'as printed ↑', 'shortcut, scale 1 ↑', 'shortcut, scale 0.5', 'shortcut, scale 0.2',
-        'shortcut, scale 0.1'}
+        'without blocks', 'as printed ↑', 'shortcuts × 1 ↑', 'shortcuts × 0.5', 'shortcuts × 0.2',
+        'shortcuts × 0.1'}
     assert (fig.axes[0].get_ylim() == fig.axes[1].get_ylim()
             and fig.axes[0].get_ylim()[0] < 0 < fig.axes[0].get_ylim()[1] < 14)
 
@@ -85,7 +85,7 @@ def test_gradients_in_the_picture(tmp_path):
     plain = [l.get_ydata() for l in grad.lines if l.get_color() == '#000000' and len(l.get_ydata()) == 17]
     assert (len(plain) == 2 and plain[0][0] == pytest.approx(.1) and plain[0][1] == pytest.approx(.08)
             and plain[1][0] == pytest.approx(.3375))
-    assert ({t.get_text() for t in ratio.texts} == {'shortcut, scale 1', 'shortcut, scale 0.2'}
+    assert ({t.get_text() for t in ratio.texts} == {'shortcuts × 1', 'shortcuts × 0.2'}
             and 'solid at step 2,375' in text(fig))
 
 

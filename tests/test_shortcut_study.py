@@ -27,21 +27,22 @@ from shortcut_fixtures import BASE, cells, DROPS, ENV, EPOCHS, R2, text, V4, who
 def test_runs_by_arm_and_seed(tmp_path):
     study = read_shortcut(whole(tmp_path, 2))
     assert set(study.runs) == set(study.activity) == {(m, a, s) for m in (V4, R2) for a in ARMS[m] for s in range(2)}
-    assert study.models() == [V4, R2] and study.arms(V4) == list(ARMS[V4]) and list(study.of(V4, 'no blocks')) == [0, 1]
+    assert study.models() == [V4, R2] and study.arms(V4) == list(ARMS[V4])
+    assert list(study.of(V4, 'without blocks')) == [0, 1]
     assert read_shortcut(study) is study
     assert missing(study) == 'Missing: any variant of Inception-v3; Inception-ResNet-v1.'
 
 
 def test_unfinished_runs_are_left_out(tmp_path):
-    folder = whole(tmp_path, 1, models=[V4], skip=[(V4, 'no blocks')])
-    write(tmp_path, V4, 'no blocks', finished=False)
+    folder = whole(tmp_path, 1, models=[V4], skip=[(V4, 'without blocks')])
+    write(tmp_path, V4, 'without blocks', finished=False)
     with pytest.warns(UserWarning, match=r'inception_v4\+no_blocks-0 left out, not finished'):
         study = read_shortcut(folder)
-    assert 'no blocks' not in study.arms(V4) and 'any run of Inception-v4, no blocks' in missing(study)
+    assert 'without blocks' not in study.arms(V4) and 'any run of Inception-v4 without blocks' in missing(study)
 
 
 def test_no_finished_run(tmp_path):
-    write(tmp_path, V4, 'no blocks', finished=False)
+    write(tmp_path, V4, 'without blocks', finished=False)
     with pytest.warns(UserWarning), pytest.raises(
             ValueError, match='synthetic has no finished run yet; train the variants with `run_shortcut`'):
         read_shortcut(tmp_path / 'synthetic')
@@ -50,16 +51,16 @@ def test_no_finished_run(tmp_path):
 
 def test_seeds_that_are_missing_are_told(tmp_path):
     study = read_shortcut(whole(tmp_path, 3, models=ARMS,
-                                skip=[(V4, 'no blocks', 1), (V4, 'no blocks', 2), (R2, 'scale 1')]))
+                                skip=[(V4, 'without blocks', 1), (V4, 'without blocks', 2), (R2, 'scale 1')]))
     assert missing(study) == (
-        'Missing: seeds 1, 2 of Inception-v4, no blocks, and any run of Inception-ResNet-v2, scale 1.')
+        'Missing: seeds 1, 2 of Inception-v4 without blocks, and any run of Inception-ResNet-v2, scale 1.')
     assert missing(study) in shortcut_table(study)
 
 
 @pytest.mark.parametrize('kw, words', [(dict(base=replace(BASE, lr=.01)), 'lr'), (dict(digest='1'), 'dataset_hash')])
 def test_one_recipe_and_one_dataset(tmp_path, kw, words):
     write(tmp_path, V4, 'as printed')
-    write(tmp_path, V4, 'no blocks', **kw)
+    write(tmp_path, V4, 'without blocks', **kw)
     with pytest.raises(ValueError, match=words): read_shortcut(tmp_path / 'synthetic')
 
 
@@ -90,28 +91,28 @@ def test_every_arm_in_the_table(tmp_path):
     rows = cells(table)[2:]
     assert [(r[0], r[1]) for r in rows] == [(network_label(m), a) for m in ARMS for a in ARMS[m]]
     by = {(r[0], r[1]): r[2:] for r in rows}
-    plain, short = by['Inception-v4', 'as printed'], by['Inception-v4', 'shortcut, scale 1']
+    plain, short = by['Inception-v4', 'as printed'], by['Inception-v4', 'shortcuts × 1']
     net = configure(V4, num_classes=40, width=.25)
     assert (plain[:4] == ['94.5', '0, 1, 2', f'{params(net):,}', f'{macs(net, (107, 107, 3)) / 1e9:.3g}']
             and short[2:4] == plain[2:4])
     # twice as steep
     assert plain[4:] == ['+23.0 (+23.0 to +23.0)', '–'] and short[4:] == ['+20.0 (+20.0 to +20.0)', '2.00']
-    assert (by['Inception-v4', 'no blocks'][4] == '–'
-            and int(by['Inception-v4', 'no blocks'][2].replace(',', '')) < params(net))
+    assert (by['Inception-v4', 'without blocks'][4] == '–'
+            and int(by['Inception-v4', 'without blocks'][2].replace(',', '')) < params(net))
     assert 'Chance level: 97.5 %.' in table and 'Error after 4 epochs' in table and 'Missing' not in table
 
 
 def test_differences_are_paired_by_seed(tmp_path):
     "Seeds differ by tens of points, the variants by two, so only pairs show it"
     for s, luck in enumerate((0, 10, 20)):
-        write(tmp_path, V4, 'no blocks', s, lambda t, o=luck: 70 + o)
-        write(tmp_path, V4, 'shortcut, scale 0.2', s, lambda t, o=luck, s=s: 68 + o + .1 * s)
-    write(tmp_path, V4, 'shortcut, scale 0.2', 7, lambda t: 5)  # a seed without a partner
+        write(tmp_path, V4, 'without blocks', s, lambda t, o=luck: 70 + o)
+        write(tmp_path, V4, 'shortcuts × 0.2', s, lambda t, o=luck, s=s: 68 + o + .1 * s)
+    write(tmp_path, V4, 'shortcuts × 0.2', 7, lambda t: 5)  # a seed without a partner
     d = np.array([-2, -1.9, -1.8])
     half = student.ppf(.975, 2) * d.std(ddof=1) / sqrt(3)
     found, = depth_pays(tmp_path / 'synthetic')
     assert found.seeds == [0, 1, 2] and found.at(-1) == pytest.approx((-1.9, -1.9 - half, -1.9 + half))
-    row = next(r for r in cells(shortcut_table(tmp_path / 'synthetic')) if r[1] == 'shortcut, scale 0.2')
+    row = next(r for r in cells(shortcut_table(tmp_path / 'synthetic')) if r[1] == 'shortcuts × 0.2')
     assert row[6] == f'−1.9 (−{1.9 + half:.1f} to −{1.9 - half:.1f})' and row[3] == '0, 1, 2, 7' and row[7] == '–'
 
 
@@ -147,27 +148,27 @@ def test_effects_are_the_known_ones(tmp_path):
 
 
 def test_a_sentence_follows_its_numbers(tmp_path):
-    question = [q for q in QUESTIONS if q[1:3] == ((V4, 'as printed'), (V4, 'shortcut, scale 1'))]
+    question = [q for q in QUESTIONS if q[1:3] == ((V4, 'as printed'), (V4, 'shortcuts × 1'))]
     for i, (step, word) in enumerate([((-5, -6, -5.5), 'confirmed'), ((-5, 5, 1), 'no difference seen'),
                                       ((5, 6, 5.5), 'the opposite')]):
         for s, d in enumerate(step):
             write(tmp_path / str(i), V4, 'as printed', s, lambda t: 80)
-            write(tmp_path / str(i), V4, 'shortcut, scale 1', s, lambda t, d=d: 80 + d)
+            write(tmp_path / str(i), V4, 'shortcuts × 1', s, lambda t, d=d: 80 + d)
         e, = effects(tmp_path / str(i) / 'synthetic', question)
         assert f': {word}, ' in sentence(e)
     for s, d in enumerate((-5, -6, -5.5)):  # only later
         write(tmp_path / 'late', V4, 'as printed', s, lambda t: 80)
-        write(tmp_path / 'late', V4, 'shortcut, scale 1', s, lambda t, d=d: 80 + (d if t == 4 else -d))
+        write(tmp_path / 'late', V4, 'shortcuts × 1', s, lambda t, d=d: 80 + (d if t == 4 else -d))
     e, = effects(tmp_path / 'late' / 'synthetic', question)
     assert sentence(e).endswith(': at the end, confirmed; on average over training, the opposite.')
 
 
 def test_missing_arms_are_told_not_guessed(tmp_path):
-    folder = whole(tmp_path, 2, noise=0, skip=[(R2, 'scale 0.2'), (V4, 'shortcut, scale 1', 1)])
+    folder = whole(tmp_path, 2, noise=0, skip=[(R2, 'scale 0.2'), (V4, 'shortcuts × 1', 1)])
     by = {(e.one, e.other): e for e in effects(folder)}
     gone = by[(R2, 'scale 1'), (R2, 'scale 0.2')]
     assert gone.end is None and gone.seeds == [] and 'not known' in sentence(gone)
-    assert by[(V4, 'as printed'), (V4, 'shortcut, scale 1')].seeds == [0]
+    assert by[(V4, 'as printed'), (V4, 'shortcuts × 1')].seeds == [0]
     table = effects_table(folder)
     assert 'Paths that cannot be added up yet' in table and table.endswith('shortcuts first, blocks first.')
     assert 'depth pays' not in table
@@ -193,7 +194,7 @@ def test_first_epoch_from_which_it_stays_below_zero(tmp_path):
     "Below zero at the second evaluation, above at the third, below from epoch 2 on"
     d = dict(zip(EPOCHS, (3, -1, 2, 1, 0, -1, -2, -3)))
     for s, noise in enumerate((-1.2, 0, 1.2)):
-        write(tmp_path, R2, 'no blocks', s, lambda t: 80)
+        write(tmp_path, R2, 'without blocks', s, lambda t: 80)
         write(tmp_path, R2, 'as printed', s, lambda t, o=noise: 80 + d[t] + o / t)
         write(tmp_path, R2, 'scale 1', s, lambda t: 80 + 1)
     pays, never = depth_pays(tmp_path / 'synthetic')

@@ -102,7 +102,7 @@ def _reliability(ax, c):
     ax.plot([0, 1], [0, 1], color='#9a9a9a', lw=.8, ls='--', label='perfect calibration')
     ax.scatter(c.confidence, c.right, s=8 + 90 * c.count / c.count.max(), color=_ORANGE, alpha=.8, lw=0, clip_on=False)
     ax.set(xlim=(0, 1.02), ylim=(-.02, 1.02), aspect='equal')
-    ax.set(xlabel='probability of the predicted class', ylabel='share of correct predictions')
+    ax.set(xlabel='Probability of the predicted class', ylabel='Share of correct predictions')
     ax.set_title(f'Calibration error: {c.ece:.1f} %', size=9, loc='left')
     ax.legend(loc='upper left', frameon=False, fontsize=7)
 
@@ -117,15 +117,16 @@ def plot_failures(pred, # `Predictions`
         fig = Picture(figsize=(10, 3.1), facecolor='white', layout='constrained')
         left, middle, right = fig.subplots(1, 3)
         _bars(left, [f'{y} → {o}' for y, o, _ in pairs], [n for *_, n in pairs],
-              'Correct → predicted class', 'number of images')
-        title = 'All classes, the worst first' if len(worst) == len(class_errors(pred)) else 'The worst classes'
-        _bars(middle, [f'{c} ({n})' for c, n, _ in worst], [e for *_, e in worst], f'{title} (images)', 'error, %')
+              'Correct → predicted class', 'Number of images')
+        title = 'Error of each class' if len(worst) == len(class_errors(pred)) else 'The classes of highest error'
+        _bars(middle, [f'{c} ({n})' for c, n, _ in worst], [e for *_, e in worst], f'{title} (number of images)',
+              'Top-1 error (%)')
         _reliability(right, calibration(pred))
         e = errors(pred)
-        words = dict(data='{}', crops='crops: {}')
-        what = ', '.join(words[k].format(v) for k, v in pred.meta.items() if k in words)
+        said = [str(pred.meta[k]) for k in ('data',) if k in pred.meta]
+        if n := pred.meta.get('crops'): said.append(f"{n} crop{'s' * (str(n) != '1')}")
         bad = f', {e.unreadable} of them unreadable' * bool(e.unreadable)
-        title = f'{printable(pred.name)} ({what}): {e.wrong1} of {e.images} images wrong{bad}'
+        title = f"{', '.join([printable(pred.name), *said])}: {e.wrong1} of {e.images} images wrong{bad}"
         fig.suptitle(title, size=9, color=_INK, parse_math=False)
     if to: write_picture(fig, Path(to))
     return fig
@@ -160,6 +161,6 @@ def _image(ax, images, i, said):
     else: ax.imshow(x)
     ax.set_title(printable(images.classes[images.labels[i]][:24]), size=8, pad=3, color=_INK, parse_math=False)
     for j, (p, o) in enumerate(said):
-        text = 'not read' if np.isnan(p[o]) else f'{printable(images.classes[o][:22])}, {p[o]:.0%}'
+        text = 'not read' if np.isnan(p[o]) else f'{printable(images.classes[o][:22])}, {100 * p[o]:.0f} %'
         ax.text(.5, -.04 - .13 * j, text, transform=ax.transAxes, size=7, parse_math=False,
                 ha='center', va='top', color=_BLUE if o == images.labels[i] else _ORANGE)

@@ -49,7 +49,7 @@ HEADLINES = ( # Statement in our words, its short name, start of the sentence, n
     ('Residual networks end with a slightly lower error', 'a slightly lower final error of residual networks',
      'There is also some evidence', '3_results/02_curves'),
     ('Larger networks end with a lower error', 'a lower final error of larger networks', 'Showing the improvement',
-     '3_results/09_full_width'),
+     '3_results/02_curves'),
     ('Inception-ResNet-v2 costs as much as Inception-v4', 'equal cost of the two large networks',
      '"Inception-ResNet-v2" matches', '1_figures/06_cost'),
     ('A training step of Inception-v4 is slower, and it has more layers', 'slower steps of Inception-v4',
@@ -70,13 +70,29 @@ def _headlines(self: Page):
         (i, j), = ((i, j) for i, (c, j) in enumerate(self.rows, 1) if c.quote.startswith(start))
         yield text, name, notebook, i, j
 
+def _range(facts): # `Fact`s of one quantity
+    "The lowest and the highest number, and on how many datasets"
+    low, high = (f(facts, key=lambda o: o.value).text for f in (min, max))
+    unit = next((u for u in ('×', ' points') if low.endswith(u) and high.endswith(u)), '')
+    text = low if low == high else f'{low.removesuffix(unit)} to {high}'
+    notes = [o.note for o in facts if o.note]
+    note = f", {notes[0]}{f' on {len(notes)} of them' * (len(notes) < len(facts))}" if notes else ''
+    return f"{text} on {len(facts)} dataset{'s' * (len(facts) > 1)}{note}"
+
+def _short(judgement):
+    "The evidence as ranges over datasets, if it consists of numbers"
+    by = {}
+    for o in judgement.facts: by.setdefault(o.what, []).append(o)
+    lines = [f'{what}: {_range(facts)}' for what, facts in by.items()]
+    return '<br>'.join([*lines, *[judgement.reason.rstrip('.')] * bool(judgement.reason)]) if lines else judgement.brief
+
 @patch
 def headlines(self: Page,
               links=False, # Whether to link the notebooks, as seen from another notebook
              ) -> str: # Markdown
     "The best-known statements of the paper with their verdicts"
     name = lambda o: f"[{Path(o).name[3:].replace('_', ' ')}](../{o}.ipynb)" if links else o
-    rows = [(text, f'**{j.verdict}**', j.brief, name(o), i) for text, _, o, i, j in self._headlines()]
+    rows = [(text, f'**{j.verdict}**', _short(j), name(o), i) for text, _, o, i, j in self._headlines()]
     return _table(('the paper says', 'verdict', 'evidence in short', 'more in', 'row'), rows)
 
 @patch
@@ -97,41 +113,55 @@ def summary(self: Page) -> str: # Markdown
     return '\n'.join(said) + '\n\n' + _table(('subject', *VERDICTS, 'all'), rows)
 
 # %% ../../nbs/library/68_claims_page.ipynb #68a0c0db
+def _folds(blocks, fold): # title → Markdown; `fold`: whether a reader opens each part
+    "Parts with headings, or parts that a reader can open"
+    part = '<details><summary>{}</summary>\n\n{}\n\n</details>' if fold else '### {}\n\n{}'
+    return '\n\n'.join(part.format(f'{k[0].upper()}{k[1:]}', text) for k, text in blocks.items())
+
 @patch
-def sentences(self: Page) -> str: # Markdown
+def sentences(self: Page,
+              fold=False, # Whether the tables are closed until a reader opens them
+             ) -> str: # Markdown
     "A table for each subject"
-    blocks = []
+    heads, blocks = ('row', 'in', 'sentence', 'verdict', 'evidence in short'), {}
     for s in SUBJECTS:
         rows = [(i, c.section, c.quote, f'**{j.verdict}**', j.brief) for i, (c, j) in enumerate(self.rows, 1)
                 if c.subject == s]
-        heads = 'row', 'in', 'sentence', 'verdict', 'evidence in short'
-        blocks += [f'### {s[0].upper() + s[1:]}', _table(heads, rows)]
-    return '\n\n'.join(blocks)
+        blocks[f'{s} (rows {rows[0][0]} to {rows[-1][0]})' if fold else s] = _table(heads, rows)
+    return _folds(blocks, fold)
 
 def _link(path, links):
     return f'[{Path(path).stem}](../../{path})' if links else f'`{path}`'
 
 # %% ../../nbs/library/68_claims_page.ipynb #68a0c0dc
-_ENDS = ('records', 'network', 'final top-1 error', 'fall in the last quarter, points', 'final top-5 error',
-         'fall in the last quarter, points', 'seeds')
+_ENDS = ('records', 'network', 'final top-1 error', 'fall in the last quarter, percentage points', 'final top-5 error',
+         'fall in the last quarter, percentage points', 'seeds')
 _RUNS = 'records', 'dataset', 'classes', 'top-1 / top-5 error at chance level', 'pixels', 'width', 'epochs', 'seeds'
 
 @patch
-def evidence(self: Page,
-             links=False, # Whether to link the figures, as seen from a notebook
-            ) -> str: # Markdown
-    "The runs, the errors at the end, the evidence for each row, and the commands"
-    own, rows, seen = {line: i for i, line in enumerate(self.commands(), 1)}, [], {}
+def _evidence(self: Page, links):
+    "The evidence for each row, by subject: (row, tested as, evidence, figure, command)"
+    own, rows, seen = {line: i for i, line in enumerate(self.commands(), 1)}, {}, {}
     for i, (c, j) in enumerate(self.rows, 1):
         first = seen.setdefault(j.numbers or i, i) # the same evidence is written once
         figures = '<br>'.join(_link(f, links) for f in filter(None, j.figure.split(', ')))
         numbers = ', '.join(map(str, sorted({own[line] for line in j.command.splitlines()})))
         said = (j.numbers or j.reason) if first == i else f'as row {first}'
-        rows.append((i, c.tested or 'as it stands', said, figures or '–', numbers or '–'))
-    blocks = ['### Training runs', _table(_RUNS, self.runs), _table(_ENDS, self.ends)] if self.runs else []
-    blocks += ['### Evidence', _table(('row', 'tested as', 'evidence', 'figure', 'command'), rows)]
-    commands = '\n'.join(f'{i}. `{line}`' for line, i in own.items())
-    return '\n\n'.join([*blocks, '### Commands', commands])
+        tested = c.tested or ('–' if j.verdict == UNTESTED else 'as it stands')
+        rows.setdefault(c.subject, []).append((i, tested, said, figures or '–', numbers or '–'))
+    return rows
+
+@patch
+def evidence(self: Page,
+             links=False, # Whether to link the figures, as seen from a notebook
+             fold=False, # Whether the parts are closed until a reader opens them
+            ) -> str: # Markdown
+    "The runs, the errors at the end, the evidence for each row, and the commands"
+    heads = 'row', 'tested as', 'evidence', 'figure', 'command'
+    blocks = {'training runs': f'{_table(_RUNS, self.runs)}\n\n{_table(_ENDS, self.ends)}'} if self.runs else {}
+    blocks |= {f'evidence: {s}': _table(heads, rows) for s, rows in self._evidence(links).items()}
+    blocks['commands'] = '\n'.join(f'{i}. `{line}`' for i, line in enumerate(self.commands(), 1))
+    return _folds(blocks, fold)
 
 @patch
 def _repr_markdown_(self: Page) -> str:

@@ -102,7 +102,8 @@ _METRICS = 'top1', 'top5', 'raw_top1', 'raw_top5'
 def _lookup(figure): # Number of the figure, or a `Plot`
     "The figure's number in words, and its `Plot`"
     if isinstance(figure, Plot): number, plot = '', figure
-    elif figure in figures: number, plot = f'Figure {figure} of the paper, redrawn from our runs. ', figures[figure]
+    elif figure in figures:
+        number, plot = f'The quantities of Figure {figure} of the paper, measured in our runs. ', figures[figure]
     else: raise ValueError(f"no figure {figure!r} of curves; one of {', '.join(map(str, figures))}, or a Plot")
     if plot.metric not in _METRICS: raise ValueError(f"unknown metric {plot.metric!r}; one of {', '.join(_METRICS)}")
     return number, plot
@@ -180,7 +181,7 @@ def curves_alt(runs, # `Run`s, or the folder of their records
     ends = [f'{network_label(m)} from {mid[0]:.3g} to {mid[-1]:.3g} %' for m, (_, _, mid, _) in bands.items()]
     x, chance = next(iter(bands.values()))[0], chance_error(sum(found.values(), []), metric)
     level = f' Chance level: {chance:g} %.' if chance else ''
-    return f"{metric_label(metric).capitalize()} error from epoch {x[0]:g} to {x[-1]:g}: {'; '.join(ends)}.{level}"
+    return f"{metric_label(metric).capitalize()} error from epoch {x[0]:.1f} to {x[-1]:.1f}: {'; '.join(ends)}.{level}"
 
 # %% ../../nbs/library/28_curves.ipynb #71e774a1
 def plot_errors(runs: list | str | Path, # `Run`s, or the folder of their records; other networks are left out
@@ -285,7 +286,8 @@ def figure_table(runs, # `Run`s, or the folder of their records
     rows = [dict(network=network_label(m), end=median_range([float(r[metric][-1]) for r in rs]),
                  fall=median_range([last_quarter(r, metric) for r in rs]), seeds=len(rs)) for m, rs in found.items()]
     return markdown_table(rows, dict(network='network', end=f'{metric_label(metric)} error at the end, %',
-                                     fall='fall of the error in the last quarter of training, points', seeds='seeds'))
+                                     fall='fall of the error in the last quarter of training, percentage points',
+                                     seeds='seeds'))
 
 def lead_text(runs, # `Run`s, or the folder of their records
               figure=21, # Number of the figure, or a `Plot`
@@ -302,11 +304,16 @@ def lead_text(runs, # `Run`s, or the folder of their records
     return ' '.join(lines)
 
 # %% ../../nbs/library/28_curves.ipynb #b7e51ee4
+def _medians(found):
+    "How many seeds the medians are over, in words"
+    n = sorted({len(rs) for rs in found.values()})
+    return f"medians over {' and '.join(map(str, n))} seeds" if n != [1] else 'one seed'
+
 def control_text(runs, # `Run`s, or the folder of their records
                  residual='inception_resnet_v2', # Name of a residual network
                  metric='top1',
                 ) -> str:
-    "Whether a residual network trains as fast with its blocks removed"
+    "Whether a residual network trains as fast without its blocks"
     runs, label, control = comparable_runs(runs), network_label(residual), residual + '+no_blocks'
     where = runs[0].meta['dataset']
     if missing := missing_networks(runs, (residual, control)):
@@ -316,11 +323,11 @@ def control_text(runs, # `Run`s, or the folder of their records
     found = runs_by_network(runs, (residual, control))
     ends = [np.median([r[metric][-1] for r in found[m]]) for m in (control, residual)]
     ahead, _, n = evaluations_ahead(runs, control, residual, metric)
-    text = (f'On {where}, {label} with its blocks removed ends at {ends[0]:.1f} % {metric_label(metric)} error, and as '
-            f'printed at {ends[1]:.1f} % (medians over {len(found[control])} and {len(found[residual])} seeds). '
+    text = (f'On {where}, {label} without blocks ends at {ends[0]:.1f} % {metric_label(metric)} error, and as '
+            f'printed at {ends[1]:.1f} % ({_medians(found)}). '
             f'The network without blocks is ahead at {ahead} of {n} evaluations')
     if 2 * ahead >= n:
-        return f'{text}, so it trains as fast.'
+        return f'{text}, so it trains at least as fast.'
     if 2 * evaluations_ahead(runs, residual, control, metric)[0] > n:
         return f'{text}, so the blocks contribute on these images.'
     return f'{text}, and behind at less than half of them: no clear difference.'

@@ -18,13 +18,21 @@ from ..training.recipe import PRESETS, preset
 from ..training.records import FREE, read_runs
 
 # %% auto #0
-__all__ = ['CONFIRMED', 'PARTLY', 'NOT_OBSERVED', 'CONTRADICTED', 'UNTESTED', 'VERDICTS', 'TRAIN', 'Judgement', 'weigh',
+__all__ = ['CONFIRMED', 'PARTLY', 'NOT_OBSERVED', 'CONTRADICTED', 'UNTESTED', 'VERDICTS', 'TRAIN', 'Fact', 'Judgement', 'weigh',
            'combine', 'Records', 'describe', 'short_name', 'picture', 'command']
 
 # %% ../../nbs/library/36_judgement.ipynb #1caf3455
 CONFIRMED, PARTLY, NOT_OBSERVED = 'confirmed', 'partly confirmed', 'not observed at this scale'
 CONTRADICTED, UNTESTED = 'contradicted by these runs', 'cannot be tested here'
 VERDICTS = CONFIRMED, PARTLY, NOT_OBSERVED, CONTRADICTED, UNTESTED
+
+@dataclass(frozen=True)
+class Fact:
+    "A number of the evidence from one dataset"
+    what: str # Such as 'Inception-v3'
+    value: float
+    text: str # The value as text, such as '2.85×'
+    note: str = '' # Such as 'still falling'
 
 @dataclass(frozen=True)
 class Judgement:
@@ -36,6 +44,7 @@ class Judgement:
     command: str = '' # Shell command that makes the records and the figure
     reason: str = '' # Why the sentence cannot be tested, or what the records lack
     brief: str = '' # The same as `numbers` or `reason`, in a few words
+    facts: tuple = () # `Fact`s: its numbers, one for each dataset
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
@@ -67,7 +76,8 @@ def combine(*judgements, # `Judgement`s
     verdict = weigh(j.verdict for j in judgements)
     return Judgement(verdict, _once(said, '<br>'), tuple(dict.fromkeys(r for j in judgements for r in j.runs)),
                      _once((j.figure for j in judgements), ', '), _once((j.command for j in judgements), '\n'),
-                     _once((j.reason for j in judgements), ' '), _once(briefs, '<br>'))
+                     _once((j.reason for j in judgements), ' '), _once(briefs, '<br>'),
+                     tuple(f for j in judgements for f in j.facts))
 
 # %% ../../nbs/library/36_judgement.ipynb #04a9cf37
 def _px(folder): return int(digits) if (digits := folder.parent.name.removesuffix('px')).isdigit() else 0
@@ -112,9 +122,9 @@ def _kinds(self: Records, shortcut=False) -> list: # Lists of folders, relative 
 # %% ../../nbs/library/36_judgement.ipynb #17984aa9
 @patch
 def sets(self: Records, models, prefer=None, shortcut=False) -> list: # Folders; `prefer`: a function of one
-    "The folders by which a sentence about `models` is judged: those that `prefer` accepts, if there are any"
+    "The folders by which a sentence about `models` is judged: the best kind with one that `prefer` accepts, if any"
     found = [[f for f in kind if self.has(f, models)] for kind in self.kinds(shortcut)]
-    best = [[f for f in folders if prefer(f)] for folders in found] if prefer else []
+    best = [folders for folders in found if any(map(prefer, folders))] if prefer else []
     return next(filter(None, [*best, *found]), [])
 
 @patch

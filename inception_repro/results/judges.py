@@ -39,6 +39,7 @@ class Difference:
     n: int # Number of seeds
 
     def points(self): return f'{self.mean:+.1f} points'.replace('-', '−')
+    def __neg__(self): return Difference(-self.mean, -self.high, -self.low, self.n)
 
     def __str__(self):
         text = f'{self.mean:+.1f} points [{self.low:+.1f}, {self.high:+.1f}] over {self.n} seeds'
@@ -77,10 +78,12 @@ def _speed(s, need):
     if s.ratio[0] >= need and s.span[0] > 1: return CONFIRMED
     return PARTLY if s.ratio[0] >= FASTER else NOT_OBSERVED
 
+def _times(s): return f'{ratio_text(*s.ratio)} times as many epochs as'
+def _span(s): return f' ({ratio_text(*s.span)} over {s.pairs} pairs of seeds)' * (s.pairs > 1)
+
 def _needs(s):
     "A `Speedup` as text"
-    span = f' ({ratio_text(*s.span)} over {s.pairs} pairs of seeds)' * (s.pairs > 1)
-    return f'{network_label(s.pure)} needs {ratio_text(*s.ratio)}{span} times the epochs of {network_label(s.residual)}'
+    return f'{network_label(s.pure)} needs {_times(s)} {network_label(s.residual)}{_span(s)}'
 
 def no_blocks(residual): return f'{residual}+no_blocks'
 
@@ -98,6 +101,7 @@ class Controls:
     cause: str | None # The verdict on the shortcuts; None without a twin
     text: str
     brief: str # The ratios of the twins
+    facts: tuple = () # The same as `Fact`s
 
 def _enough(verdict, runs, models, metric):
     "`verdict`, but at most partly confirmed if a network has fewer than `SEEDS` seeds"
@@ -105,26 +109,27 @@ def _enough(verdict, runs, models, metric):
     return PARTLY if few and verdict == CONFIRMED else verdict
 
 def _change(pure, without, one):
-    "In what two twins differ"
-    if without == pure:
-        scale = one.removeprefix(f'{pure}+shortcut')
-        return 'shortcuts added' if scale == '1' else f'shortcuts × {scale} added'
-    return 'additions removed' if one.endswith('+projection_norm') else 'additions removed, projections normalised'
+    "In what two twins differ: (what the first one lacks, what the second one has)"
+    if without == pure: return 'shortcuts', f"shortcuts × {one.removeprefix(f'{pure}+shortcut')}"
+    return 'additions', 'additions' if one.endswith('+projection_norm') else 'additions and linear projections'
 
 def controls(runs, pure, residual, metric, need) -> Controls:
     "The twins of a pair, and the residual network without its blocks"
-    names, said, brief, verdicts = {r.meta['model'] for r in runs}, [], [], []
+    names, said, facts, verdicts = {r.meta['model'] for r in runs}, [], [], []
     for without, one in twins(names, pure, residual):
         s = speedup(runs, without, one, metric)
         verdicts.append(_enough(_speed(s, need), runs, (without, one), metric))
-        change = _change(pure, without, one)
-        said.append(f'twin, {change}: {_needs(s)}')
-        brief.append(f'{change}: {ratio_text(*s.ratio)}×')
+        lacks, has = _change(pure, without, one)
+        name = network_label(pure if without == pure else residual)
+        said.append(f'without {lacks}, {name} needs {_times(s)} with {has}{_span(s)}')
+        facts.append(Fact(f'{name}, twins with and without {has}', s.ratio[0], f'{ratio_text(*s.ratio)}×'))
     if (c := no_blocks(residual)) in names:
         s = speedup(runs, residual, c, metric)
-        said.append(f'depth: {_needs(s)}' + ', so the blocks have not lowered the error yet' * (s.ratio[0] >= 1))
+        said.append(f'with its blocks, {network_label(residual)} needs {_times(s)} without them{_span(s)}'
+                    + ', so the blocks have not lowered the error yet' * (s.ratio[0] >= 1))
     cause = weigh(verdicts) if verdicts else None
-    return Controls(cause, '; '.join(said) or 'no record of a control', ', '.join(brief))
+    brief = ', '.join(f"{f.what.partition(', ')[2]}: {f.text}" for f in facts)
+    return Controls(cause, '; '.join(said) or 'no record of a control', brief, tuple(facts))
 
 # %% ../../nbs/library/37_judges.ipynb #5368c52f
 def _with_controls(records, folder, pure, residual, metric, need):
@@ -132,28 +137,31 @@ def _with_controls(records, folder, pure, residual, metric, need):
     runs = records.runs(folder)
     return speedup(runs, pure, residual, metric), controls(runs, pure, residual, metric, need)
 
-def _caused(pair, cause): # Verdicts on the pair, and on its twins if there are any
-    "The verdict on a sentence about the cause"
-    if cause is None: return PARTLY if pair == CONFIRMED else pair
+def _caused(pair, cause, elsewhere): # Verdicts on the pair, and on its twins; whether another dataset has twins
+    "The verdict on a sentence about the cause; without twins, the pair can contradict it, but not confirm it"
+    if cause is None: return PARTLY if pair == CONFIRMED and not elsewhere else pair
     return cause if pair == CONFIRMED else weigh([pair, cause])
 
-def _faster(records, folder, pure, residual, metric, need, causal):
+def _faster(records, folder, pure, residual, metric, need, causal, elsewhere):
     "The judgement of one folder"
     runs = records.runs(folder)
     s, more = records.once(_with_controls, records, folder, pure, residual, metric, need)
     verdict = _enough(_speed(s, need), runs, (pure, residual), metric)
-    if causal: verdict = _caused(verdict, more.cause)
+    if causal: verdict = _caused(verdict, more.cause, elsewhere)
     text = f'{_needs(s)} ({metric_label(metric)}); {more.text}'
-    brief = f'{network_label(pure)}, {short_name(folder)}: {ratio_text(*s.ratio)}×'
-    if causal: brief += f" ({more.brief or 'no twin'})"
+    brief, end = f'{network_label(pure)}, {short_name(folder)}: {ratio_text(*s.ratio)}×', _metric(metric)
+    facts = Fact(network_label(pure) + end, s.ratio[0], f'{ratio_text(*s.ratio)}×'), *more.facts * causal
+    brief += f" ({more.brief or 'no twins'})" if causal else end
     number, = (n for n, p in figures.items() if p.models == (pure, residual) and p.metric == metric)
-    return _judged(records, folder, verdict, text, number, TRAIN['control'] if more.cause is None else '', brief)
+    return _judged(records, folder, verdict, text, number, TRAIN['control'] if more.cause is None else '', brief, facts)
 
-def _judged(records, folder, verdict, text, number, more='', brief=''): # `more`: a command that makes missing records
+def _metric(metric): return f' ({metric_label(metric)})' * (metric != 'top1') # stated if it is not top-1
+
+def _judged(records, folder, verdict, text, number, more='', brief='', facts=()): # `more`: makes missing records
     "A `Judgement` with the figure and the commands of the folder"
     path, commands = records.name(picture(folder, number)), [command(records, folder), *[more] * bool(more)]
     text = f'{Path(folder).as_posix()}: {text}'
-    return Judgement(verdict, text, (folder,), path, '\n'.join(commands), brief=brief)
+    return Judgement(verdict, text, (folder,), path, '\n'.join(commands), brief=brief, facts=tuple(facts))
 
 # %% ../../nbs/library/37_judges.ipynb #3564231e
 def _nothing(models, train):
@@ -173,7 +181,8 @@ def faster(pair, # Pure and residual network
         test = (lambda folder: twins(records.networks(folder), *pair)) if causal else None
         found = records.sets(pair, test, shortcut=causal)
         if not found: return _nothing(pair, TRAIN['short'])
-        return combine(*(_faster(records, f, *pair, metric, MUCH if much else FASTER, causal) for f in found))
+        some, need = causal and any(map(test, found)), MUCH if much else FASTER
+        return combine(*(_faster(records, f, *pair, metric, need, causal, some) for f in found))
     return judge
 
 # %% ../../nbs/library/37_judges.ipynb #e58efdcf
@@ -200,9 +209,10 @@ def _end(records, folder, models, f, decide, what, metric, number):
     d = mean_difference(values)
     text = f'{what} {d} ({metric_label(metric)})'
     if late: text += f"; not at a plateau: {', '.join(map(network_label, late))}"
-    brief = f"{what}, {short_name(folder)}: {d.points()}{', still falling' * bool(late)}"
+    name, note = what + _metric(metric) * ('error' not in what), 'still falling' * bool(late)
+    brief = f"{name}, {short_name(folder)}: {d.points()}{', ' * bool(note)}{note}"
     return _judged(records, folder, NOT_OBSERVED if late else decide(d), text, number, TRAIN['plateau'] if late else '',
-                   brief)
+                   brief, [Fact(name, d.mean, d.points(), note)])
 
 def at_end(models, f, decide, what, metric='top1', number=21, train=TRAIN['short']):
     "A judge of the final errors of `models`; see `_end`"
@@ -225,20 +235,26 @@ def _alike(d):
     if -SLIGHT <= d.low and d.high <= SLIGHT: return CONFIRMED
     return CONTRADICTED if d.low > SLIGHT or d.high < -SLIGHT else NOT_OBSERVED
 
+def _compared(a, b, decide, metric, number, **kwargs):
+    "A judge of the final error of `a` minus that of `b`; its text always gives the residual minus the pure network"
+    turned = 'resnet' in b and 'resnet' not in a
+    one, other = (b, a) if turned else (a, b)
+    what = f'{network_label(one)} minus {network_label(other)}'
+    verdict = (lambda d: decide(-d)) if turned else decide
+    return at_end((other, one), lambda y, x: x - y, verdict, what, metric, number, **kwargs)
+
 def better(a, b, metric='top1', slightly=True, number=21, **kwargs):
     "A judge: `a` ends with a (slightly) lower error than `b`"
-    what = f'{network_label(a)} minus {network_label(b)}'
-    return at_end((b, a), lambda y, x: x - y, _lower(slightly), what, metric, number, **kwargs)
+    return _compared(a, b, _lower(slightly), metric, number, **kwargs)
 
 def alike(a, b, metric='top1', number=23, **kwargs):
     "A judge: both networks end with the same error, within `SLIGHT`"
-    what = f'{network_label(a)} minus {network_label(b)}'
-    return at_end((b, a), lambda y, x: x - y, _alike, what, metric, number, **kwargs)
+    return _compared(a, b, _alike, metric, number, **kwargs)
 
 def competitive(a, b, metric='top1', number=23):
     "A judge: the final error of `a` is at most `SLIGHT` above that of `b`"
     def decide(d): return CONFIRMED if d.high <= SLIGHT else CONTRADICTED if d.low > SLIGHT else NOT_OBSERVED
-    return at_end((b, a), lambda y, x: x - y, decide, f'{network_label(a)} minus {network_label(b)}', metric, number)
+    return _compared(a, b, decide, metric, number)
 
 # %% ../../nbs/library/37_judges.ipynb #eb32128b
 def _size(v3, r1, v4, r2): return (v3 - v4 + r1 - r2) / 2 # effect of size, points
@@ -247,12 +263,13 @@ def _kind(v3, r1, v4, r2): return (v3 - r1 + v4 - r2) / 2 # effect of kind, poin
 def larger(metric='top5', number=25):
     "A judge: the larger networks end with lower errors"
     decide = lambda d: CONFIRMED if d.low > 0 else CONTRADICTED if d.high < 0 else NOT_OBSERVED
-    return at_end(_FOUR, _size, decide, 'effect of size (smaller minus larger networks)', metric, number)
+    what = f'effect of size on the {metric_label(metric)} error (smaller minus larger networks)'
+    return at_end(_FOUR, _size, decide, what, metric, number)
 
 def mainly_size(metric='top5', number=25):
     "A judge: the effect of size exceeds that of kind (pure or residual)"
     def decide(d): return CONFIRMED if d.low > 0 else CONTRADICTED if d.high < 0 else NOT_OBSERVED
-    what = 'effect of size minus effect of kind'
+    what = f'effect of size on the {metric_label(metric)} error minus the absolute value of the effect of kind'
     return at_end(_FOUR, lambda *e: _size(*e) - abs(_kind(*e)), decide, what, metric, number)
 
 # %% ../../nbs/library/37_judges.ipynb #da97babc
@@ -287,8 +304,10 @@ def _learns(records, folder, model):
     verdict = CONFIRMED if all(learned) else PARTLY if any(learned) else CONTRADICTED
     text = f'{network_label(model)} ends with a top-1 error of {final(runs, model, "top1")}'
     text += f'; the chance level is {guess:g} %'
-    brief = f'{network_label(model)}, {short_name(folder)}: {np.median(errors):.1f} % (chance {guess:g} %)'
-    return _judged(records, folder, verdict, text, 23, brief=brief)
+    brief = f'{network_label(model)}, {short_name(folder)}: {np.median(errors):.1f} % (chance level {guess:g} %)'
+    below = float(guess - np.median(errors))
+    return _judged(records, folder, verdict, text, 23, brief=brief, facts=[
+        Fact(f'{network_label(model)}, below the chance level by', below, f'{below:.1f} points')])
 
 def learns(model, *more): # Names of networks; `more` are reported if there are records
     "A judge: a network learns"

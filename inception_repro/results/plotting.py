@@ -93,8 +93,8 @@ def recorded_devices(runs):
     return sorted({name(**e['environment']) for e in envs})
 
 # %% ../../nbs/library/27_plotting.ipynb #3c031fdf
-_CHANGES = {'no_blocks': ', blocks removed', 'no_addition': ', no addition', 'projection_norm': ', normed projection',
-            'shortcut': ' with shortcuts × ', 'scale': ', scale '}
+_CHANGES = {'no_blocks': ' without blocks', 'no_addition': ' without additions',
+            'projection_norm': ', normed projection', 'shortcut': ' with shortcuts × ', 'scale': ', scale '}
 
 _NAMES = {'inception_resnet_v': 'Inception-ResNet-v', 'inception_v': 'Inception-v'}
 
@@ -204,7 +204,7 @@ def draw_chance(ax, # Axes whose limits are set
     "A dotted line at the chance level, if the axis reaches it"
     if not chance or chance > ax.get_ylim()[1]: return
     ax.axhline(chance, color=GREY, lw=.8, ls=(0, (1, 3)), zorder=1, label='_chance')
-    label_level(ax, chance, 'chance')
+    label_level(ax, chance, 'chance\nlevel')
 
 def draw_legend(ax):
     "The legend above the axes, in two columns"

@@ -48,8 +48,8 @@ def parts(**judges): # Name of a part → its judge
 _V3, _R1, _V4, _R2 = *small, *large
 _DEEPER = f'{_R2}.b10_20_10'
 _cause = every(faster(small, causal=True), faster(large, causal=True))
-_CAUSE = ('the pure network needs at least 1.5 times the epochs of the residual one for the same error, and so does a '
-          'network without shortcuts compared with its twin that has them')
+_CAUSE = ('the pure network needs at least 1.5 times as many epochs as the residual one for the same error, and so '
+          'does a network without shortcuts compared with its twin that has them')
 _TEST_SET = 'The labels of the test set are not public. Only the server of the challenge can evaluate on it.'
 
 # %% ../../nbs/library/41_claims.ipynb #c3105e2a

@@ -147,7 +147,7 @@ def rates_table(runs, # Folder of the records of a study
         rates = {m: (o, best_rate(found, m, o, metric)) for m in FOUR}
         rows.append(_row(found, f'{_NAMES[o]}, own best rates', rates, metric, True))
     heads = {k: 'speed-up' if k.startswith('times') else k for k in rows[0]}
-    text = (f'{metric_label(metric).capitalize()} error after {_after(found)}, %: median over seeds, and range. '
+    text = (f'{metric_label(metric).capitalize()} error after {_after(found)} (%): median over seeds, and range. '
             'Speed-up: how many times as many epochs the pure network needs as the residual one to reach the same '
             'error (median over pairs of seeds, and range). "At least" means that the pure network never reached the '
             'first error of the residual one. A best rate has the lowest median error among those tried, measured on '
@@ -167,7 +167,7 @@ def best_table(runs, # Folder of the records of a study
     ends = [{'network': network_label(m)} | {o: error(m, o) for o in optimizers} for m in FOUR]
     ratios = [{'pair': ' and '.join(map(network_label, pair))}
               | {o: _speedup_text(found, *pair, rates[o], metric) for o in optimizers} for pair in (small, large)]
-    what = f'{metric_label(metric)} error after {_after(found)}, %'
+    what = f'{metric_label(metric)} error after {_after(found)} (%)'
     heads = {'network': 'network'} | {o: f'{_NAMES[o]}: {what}' for o in optimizers}
     return '\n\n'.join([markdown_table(ends, heads), markdown_table(
         ratios, {'pair': 'pair'} | {o: f'{_NAMES[o]}: speed-up at these rates' for o in optimizers})])
@@ -196,12 +196,12 @@ def _panels(found, draw, text, labels, chance, to):
     fig.supxlabel('\n'.join(lines), x=12 / 576, ha='left', size=9, color=GREY, linespacing=1.25, parse_math=False)
     axs = fig.subplots(len(optimizers), 2, squeeze=False)
     for row, o in zip(axs, optimizers):
-        for ax, pair in zip(row, (small, large)):
+        for ax, pair, which in zip(row, (small, large), ('smaller', 'larger')):
             for m in pair: draw(ax, o, m)
             ax.set(ylim=(0, 100), yticks=range(0, 101, 20))
             draw_chance(ax, chance)
             style_axes(ax, *labels)
-            ax.set_title(_NAMES[o], size=9.5, color=INK, loc='left', pad=34)
+            ax.set_title(f'{_NAMES[o]}: {which} pair', size=9.5, color=INK, loc='left', pad=34)
             ax.legend(loc='lower left', bbox_to_anchor=(0, 1), frameon=False, fontsize=8.5, labelcolor=INK,
                       handlelength=3, borderaxespad=.3, borderpad=0, labelspacing=.3)
     if to: write_picture(fig, Path(to))
@@ -213,8 +213,9 @@ def _chance(found, metric): return chance_error(next(iter(found.values())), metr
 def rates_caption(runs, # Folder of the records of a study
                  ) -> str:
     "The text under `plot_rates`"
-    return ('Error at the end against learning rate: every run a mark (filled: residual network), the median a line. '
-            'Dashed grey line: the rate of the paper. '
+    return ('Error at the end against learning rate. Each mark is one run (filled: residual network); '
+            'the lines connect the medians over seeds. '
+            'The dashed vertical line marks the learning rate of the paper. '
             + study_caption(read_study(runs), bands=False))
 
 def _ends_alt(found, metric):
@@ -240,7 +241,7 @@ def plot_rates(runs, # Folder of the records of a study
         ax.set_xticks(list(ends), [f'{lr:g}' for lr in ends])
         ax.minorticks_off()
         if optimizer in PAPER: ax.axvline(PAPER[optimizer], color=GREY, lw=.8, ls='--', zorder=1)
-    labels = 'Learning rate (logarithmic)', f'{metric_label(metric).capitalize()} error at the end, %'
+    labels = 'Learning rate (logarithmic axis)', f'{metric_label(metric).capitalize()} error at the end (%)'
     fig = _panels(found, draw, rates_caption(runs), labels, _chance(found, metric), to)
     fig.alt = _ends_alt(found, metric)
     return fig
@@ -257,7 +258,8 @@ def best_caption(runs, # Folder of the records of a study
                 ) -> str:
     "The text under `plot_best`"
     text = study_caption(_best_runs(read_study(runs), metric))
-    return f'Each network at the rate of its lowest median error at the end. {text}'
+    return ('Each network is trained at its own best learning rate, the one with the lowest median error at the end. '
+            f'{text}')
 
 def plot_best(runs, # Folder of the records of a study
               metric='top1', # Or 'top5'
@@ -272,7 +274,7 @@ def plot_best(runs, # Folder of the records of a study
         ax.plot(x, mid, label=f'{network_label(m)} at {lr:g}', **line_style(m))
         ax.set_xlim(0, x[-1])
         said.append(f'{_NAMES[optimizer]}, {network_label(m)} from {mid[0]:.3g} to {mid[-1]:.3g} %')
-    labels = 'Epoch', f'{metric_label(metric).capitalize()} error, %'
+    labels = 'Epoch', f'{metric_label(metric).capitalize()} error (%)'
     fig = _panels(found, draw, best_caption(runs, metric), labels, _chance(found, metric), to)
     fig.alt = f"{metric_label(metric).capitalize()} error against epoch at each network's best rate: {'; '.join(said)}"
     return fig

@@ -29,21 +29,24 @@ __all__ = ['ARMS', 'named', 'arms', 'run_shortcut', 'Study', 'untrained', 'read_
            'final', 'signed', 'points', 'chance_level', 'shortcut_table']
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #50e34b42
-_RESIDUAL = {'as printed': {}, 'no blocks': dict(scale=0.), 'no addition': dict(addition=False),
+_RESIDUAL = {'as printed': {}, 'without blocks': dict(scale=0.), 'without additions': dict(addition=False),
              'scale 1': dict(scale=1.)}
 # network → name of a variant → fields of the recipe that it changes
 ARMS = {
-    'inception_v4': {'as printed': {}, 'no blocks': dict(shortcut=0.),
-                     **{f'shortcut, scale {s:g}': dict(shortcut=s) for s in (1., .5, .2, .1)}},
+    'inception_v4': {'as printed': {}, 'without blocks': dict(shortcut=0.),
+                     **{f'shortcuts × {s:g}': dict(shortcut=s) for s in (1., .5, .2, .1)}},
     'inception_resnet_v2': {**_RESIDUAL, **{f'scale {s:g}': dict(scale=s) for s in (.5, .2, .1)},
                             'scale 1, batch norm': dict(scale=1., projection_norm=True)},
-    'inception_v3': {'as printed': {}, 'no blocks': dict(shortcut=0.), 'shortcut, scale 0.2': dict(shortcut=.2)},
+    'inception_v3': {'as printed': {}, 'without blocks': dict(shortcut=0.), 'shortcuts × 0.2': dict(shortcut=.2)},
     'inception_resnet_v1': _RESIDUAL}
 _OF = {run_name(dict(model=m) | o): (m, a) # name of a run's files → (network, variant)
        for m, own in ARMS.items() for a, o in own.items()}
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #c0377d25
-def named(model, arm): return f'{network_label(model)}, {arm}' # such as 'Inception-v4, no blocks'
+def named(model, arm): # such as 'Inception-v4 without blocks' or 'Inception-v4, as printed'
+    "A network and its variant"
+    join = ' with ' if arm.startswith('shortcuts') else ' ' if arm.startswith('without') else ', '
+    return f'{network_label(model)}{join}{arm}'
 
 def arms(base, # `Recipe`
          seeds=3, # Number of seeds for each variant, counted from the recipe's seed
@@ -159,9 +162,10 @@ def points(interval # (mean, low, high)
     return signed(mean) + ('' if np.isnan(low) else f' ({signed(low)} to {signed(high)})')
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #1a08e7db
-_HEADS = dict(network='network', arm='variant', error='top-1 error at the end, %', seeds='seeds',
+_HEADS = dict(network='network', arm='variant', error='top-1 error at the end (%)', seeds='seeds',
               parameters='parameters',
-              gmacs='GMACs', control='minus no blocks, points (95 % interval)', times='times as fast as printed')
+              gmacs='GMACs',
+              control='minus the same network without blocks, percentage points (95 % interval)', times='times as fast as printed')
 
 def _faster(printed, own): # runs of two variants
     "How many times as fast as printed a variant trains, as text"
@@ -173,10 +177,10 @@ def _line(study, model, arm):
     "The row of one variant"
     printed, own = (list(study.of(model, a).values()) for a in ('as printed', arm))
     row = network_row(own[0].meta['model'], own)
-    seeds, differences = paired(study, (model, 'no blocks'), (model, arm), final)
+    seeds, differences = paired(study, (model, 'without blocks'), (model, arm), final)
     return dict(network=network_label(model), arm=arm, error=row['top1_final'], seeds=sorted(study.of(model, arm)),
                 parameters=row['parameters'], gmacs=row['gmacs'],
-                control=points(t_interval(differences)) if seeds and arm != 'no blocks' else None,
+                control=points(t_interval(differences)) if seeds and arm != 'without blocks' else None,
                 times=_faster(printed, own) if printed and arm != 'as printed' else None)
 
 def chance_level(study):

@@ -28,24 +28,25 @@ def _mean_error(run):
 _v4, _r2 = 'inception_v4', 'inception_resnet_v2'
 QUESTIONS = ( # cause, first variant, second variant, claim about the second variant
     ('everything', (_v4, 'as printed'), (_r2, 'as printed'), 'Inception-ResNet-v2 has a lower error than Inception-v4'),
-    ('addition', (_v4, 'as printed'), (_v4, 'shortcut, scale 1'),
+    ('addition', (_v4, 'as printed'), (_v4, 'shortcuts × 1'),
      'Shortcuts of scale 1 lower the error of Inception-v4'),
-    ('addition', (_r2, 'no addition'), (_r2, 'scale 1, batch norm'),
+    ('addition', (_r2, 'without additions'), (_r2, 'scale 1, batch norm'),
      'The addition lowers the error of Inception-ResNet-v2 (projections normalised in both)'),
-    ('addition', (_r2, 'no addition'), (_r2, 'scale 1'),
+    ('addition', (_r2, 'without additions'), (_r2, 'scale 1'),
      'The addition lowers the error of Inception-ResNet-v2 (projections linear with it, normalised without)'),
-    ('small scale', (_v4, 'shortcut, scale 1'), (_v4, 'shortcut, scale 0.2'),
+    ('small scale', (_v4, 'shortcuts × 1'), (_v4, 'shortcuts × 0.2'),
      'Scaling the blocks by 0.2 lowers the error of Inception-v4 with shortcuts'),
     ('small scale', (_r2, 'scale 1'), (_r2, 'scale 0.2'),
      'Scaling the branches by 0.2 lowers the error of Inception-ResNet-v2'),
     ('small scale', (_r2, 'scale 1'), (_r2, 'as printed'),
      'The scales of the released code lower the error of Inception-ResNet-v2'),
-    ('block design', (_v4, 'shortcut, scale 0.2'), (_r2, 'scale 0.2'),
+    ('block design', (_v4, 'shortcuts × 0.2'), (_r2, 'scale 0.2'),
      'At the same scale, Inception-ResNet-v2 has a lower error than Inception-v4 with shortcuts'),
-    ('block design', (_v4, 'as printed'), (_r2, 'no addition'),
+    ('block design', (_v4, 'as printed'), (_r2, 'without additions'),
      'Without additions, Inception-ResNet-v2 has a lower error than Inception-v4'),
-    ('shallow start', (_v4, 'as printed'), (_v4, 'no blocks'), 'Inception-v4 has a lower error without its blocks'),
-    ('shallow start', (_r2, 'as printed'), (_r2, 'no blocks'),
+    ('shallow start', (_v4, 'as printed'), (_v4, 'without blocks'),
+     'Inception-v4 has a lower error without its blocks'),
+    ('shallow start', (_r2, 'as printed'), (_r2, 'without blocks'),
      'Inception-ResNet-v2 has a lower error without its blocks'))
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #2c2ff390
@@ -92,9 +93,9 @@ def effects(folder, # With the records, or a `Study`
 # %% ../../nbs/library/34_shortcut_effects.ipynb #f40aa3d9
 _start, _goal = (_v4, 'as printed'), (_r2, 'as printed')
 PATHS = { # name → steps from `_start` to `_goal`: (cause, the variant that the step leads to)
-    'shortcuts first': (('addition', (_v4, 'shortcut, scale 1')), ('small scale', (_v4, 'shortcut, scale 0.2')),
+    'shortcuts first': (('addition', (_v4, 'shortcuts × 1')), ('small scale', (_v4, 'shortcuts × 0.2')),
                         ('block design', (_r2, 'scale 0.2')), ('released scales', _goal)),
-    'blocks first': (('block design', (_r2, 'no addition')), ('addition', (_r2, 'scale 1, batch norm')),
+    'blocks first': (('block design', (_r2, 'without additions')), ('addition', (_r2, 'scale 1, batch norm')),
                      ('linear projection', (_r2, 'scale 1')), ('small scale', (_r2, 'scale 0.2')),
                      ('released scales', _goal))}
 
@@ -183,8 +184,8 @@ def depth_pays(folder, # With the records, or a `Study`
     study, res = read_shortcut(folder), []
     for m in study.models():
         for a in study.arms(m):
-            if a == 'no blocks': continue
-            seeds, d = paired(study, (m, 'no blocks'), (m, a), lambda r: r['top1'])
+            if a == 'without blocks': continue
+            seeds, d = paired(study, (m, 'without blocks'), (m, a), lambda r: r['top1'])
             if seeds: res.append(Depth(m, a, seeds, study.of(m, a)[seeds[0]]['epoch'], *t_interval(d)))
     return res
 

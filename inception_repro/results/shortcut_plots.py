@@ -25,13 +25,13 @@ __all__ = ['spread_labels', 'plot_arms', 'plot_depth', 'plot_gradients', 'write_
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #ed41411a
 _STYLES = { # colour, dashes, width; the same for both networks
-    'as printed': ('#000000', '-', 2.2), 'no blocks': ('#6e6e6e', (0, (1, 1.1)), 2.2),
-    'no addition': ('#0072B2', (0, (4, 1.6)), 1.8),
+    'as printed': ('#000000', '-', 2.2), 'without blocks': ('#6e6e6e', (0, (1, 1.1)), 2.2),
+    'without additions': ('#0072B2', (0, (4, 1.6)), 1.8),
     'scale 1': ('#5b1a5e', '-', 1.6), 'scale 0.5': ('#b5367a', '-', 1.6),
     'scale 0.2': ('#e8743b', '-', 1.6), 'scale 0.1': ('#e3b04b', '-', 1.6),
     'scale 1, batch norm': ('#009E73', (0, (6, 1.4, 1.4, 1.4)), 1.8)}
 
-def _style(arm): return dict(zip(('color', 'ls', 'lw'), _STYLES[arm.removeprefix('shortcut, ')]))
+def _style(arm): return dict(zip(('color', 'ls', 'lw'), _STYLES[arm.replace('shortcuts ×', 'scale')]))
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #16f9c1ed
 def spread_labels(at, gap, low, high):
@@ -61,8 +61,8 @@ def _end_labels(ax, ends, high):
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #a27b87ff
 def _panels(titles, text, rows=1, high=230):
     "(figure, rows of axes): two columns with room for labels at the right of each, and text below"
-    lines = wrap_text(text, 752 - 24)
-    wide, left, panel, gap, foot, between = 752, 50, 205, 148, 44 + 12.5 * len(lines), 56 # points
+    lines = wrap_text(text, 776 - 24)
+    wide, left, panel, gap, foot, between = 776, 50, 205, 160, 44 + 12.5 * len(lines), 56 # points
     tall = foot + rows * high + (rows - 1) * between + 24
     fig = Picture(figsize=(wide / 72, tall / 72), facecolor='white')
     place = lambda r, c: (left + c * (panel + gap), foot + (rows - 1 - r) * (high + between), panel, high)
@@ -117,8 +117,8 @@ def plot_arms(folder, # With the records, or a `Study`
              ): # A matplotlib figure
     "Error against epoch of every variant, one network in each panel"
     study = read_shortcut(folder)
-    text = ('Error of each network during training: as printed, without blocks, and with additions added, scaled or '
-            f'removed. {_told(study, _some(study, models))}')
+    text = ('Error of each network during training: as printed, without blocks, and with additions inserted, scaled '
+            f'or removed. {_told(study, _some(study, models))}')
     bands = {m: {a: seed_band(list(study.of(m, a).values()), metric, 0) for a in study.arms(m)} for m in models}
     every, chance = [o for own in bands.values() for o in own.values()], chance_error(list(study.runs.values()), metric)
     low, high = min(o[1].min() for o in every), max(o[3].max() for o in every)
@@ -142,13 +142,13 @@ def _draw_lines(ax, bands, high, chance=None):
     for arm, (x, low, mid, top) in bands.items():
         look = _style(arm)
         ax.fill_between(x, low, top, color=look['color'], alpha=.13, lw=0)
-        above = arm in ('as printed', 'no blocks')
+        above = arm in ('as printed', 'without blocks')
         ax.plot(x, mid, zorder=2 + above, marker='o' if len(x) == 1 else '', ms=3, **look)
         ends.append((x[-1], mid[-1], arm, look))
     ax.set_xlim(0, 1.01 * x[-1])
     if chance:
         ax.axhline(chance, zorder=1, **_CHANCE)
-        ends.append((1.01 * x[-1], chance, f'chance, {chance:g} %', _CHANCE))
+        ends.append((1.01 * x[-1], chance, f'chance level, {chance:g} %', _CHANCE))
     ax.xaxis.set_major_locator(MaxNLocator('auto', steps=[1, 2, 5, 10]))
     ax.set_xlabel('Epoch', color=INK)
     _end_labels(ax, ends, high)
@@ -186,15 +186,15 @@ def plot_depth(folder, # With the records, or a `Study`
         fig, (axs,) = _panels(map(network_label, models), text)
         for ax, m in zip(axs, models):
             ax.set_ylim(*limits)
-            if bands[m]: _draw_lines(ax, {'no blocks': zero} | bands[m], 230)
+            if bands[m]: _draw_lines(ax, {'without blocks': zero} | bands[m], 230)
             else: _empty(ax, 'no control yet')
-        axs[0].set_ylabel('Error minus that of the control, points', color=INK)
+        axs[0].set_ylabel('Error minus that of the control (percentage points)', color=INK)
     if to: write_picture(fig, Path(to))
     return fig
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #2d5863df
-_WATCHED = 'as printed', 'no addition', 'shortcut, scale 1', 'shortcut, scale 0.2', 'scale 1', 'scale 1, batch norm'
-_AXES = dict(grad='Gradient norm', ratio='Branch / input')
+_WATCHED = 'as printed', 'without additions', 'shortcuts × 1', 'shortcuts × 0.2', 'scale 1', 'scale 1, batch norm'
+_AXES = dict(grad='Gradient norm', ratio='Branch norm / input norm')
 
 def _by_depth(study, model, arm, measure):
     "Medians over seeds at the first and the last recorded step, (2, layers); the names of the layers; the last step"
@@ -208,7 +208,7 @@ def _name_layers(ax, layers):
     names = {i: short[p] for i, l in enumerate(layers) if (p := l.split('.')[-1]) in short}
     ax.set_xticks(list(names), list(names.values()))
     ax.set_xlim(-.4, len(layers) - .6)
-    ax.set_xlabel('Block', color=INK)
+    ax.set_xlabel('Block, counted from the input', color=INK)
 
 def _draw_depths(ax, lines):
     "Draw both steps of each variant; returns the ends of the solid lines, for their labels"

@@ -149,18 +149,19 @@ def plot_ratios(runs, # `Run`s, or the folder of their records
     lines = {p: _ratios(runs, p, metric, points) for p in pairs if not missing_networks(runs, p)}
     own = [r for r in runs if r.meta['model'] in {m for p in lines for m in p}]
     if not any(o.size for o in lines.values()): raise ValueError('no pair of networks has an error in common')
-    text = f'Median over pairs of seeds, where it is known. Errors fall from left to right. {caption(own, bands=False)}'
+    text = ('Median of the ratio over the pairs of seeds, drawn where it is known exactly. The horizontal axis runs '
+            f'from high to low errors. {caption(own, bands=False)}')
     with style.context('default'):
         fig, ax = canvas(len(lines), text)
         for (pure, residual), (e, ratio) in lines.items():
             look = dict(line_style(residual), ls='-' if residual == small[1] else (0, (6, 1.6)))
-            ax.plot(e, ratio, label=f'{network_label(pure)} : {network_label(residual)}', **look)
+            ax.plot(e, ratio, label=f'{network_label(pure)} against {network_label(residual)}', **look)
         ax.axhline(1, color=GREY, lw=.8, ls=(0, (1, 3)))
         ax.text(.99, 1, 'equally fast', transform=ax.get_yaxis_transform(), ha='right', va='bottom', size=8, color=GREY)
         ax.set_ylim(0, ax.get_ylim()[1])
         ax.invert_xaxis()
         name = metric_label(metric).capitalize()
-        style_axes(ax, f'{name} error at which the networks are compared, %', 'Ratio of epochs')
+        style_axes(ax, f'{name} error at which the networks are compared (%)', 'Ratio of epochs')
         ax.legend(loc='lower left', bbox_to_anchor=(0, 1), frameon=False, fontsize=9, borderaxespad=.3)
     fig.alt = _ratios_alt(lines)
     return fig

@@ -99,7 +99,7 @@ def _phase(cells, rows, columns, labels, text, failing):
         for j, column in enumerate(columns):
             if found := cells.get((row, column)): ends |= {*_cell(ax, j, i, found, failing)}
             else: ax.text(j, i, 'no run', ha='center', va='center', size=8, color=GREY)
-    ax.set(xlim=(-.5, len(columns) - .5), ylim=(-.5, len(rows) - .5), xlabel='scale of the residuals', ylabel=labels[0])
+    ax.set(xlim=(-.5, len(columns) - .5), ylim=(-.5, len(rows) - .5), xlabel='Residual scale', ylabel=labels[0])
     ax.set_xticks(range(len(columns)), map(scale_label, columns), size=9)
     ax.set_yticks(range(len(rows)), labels[1:], size=9)
     ax.tick_params(length=0)
@@ -119,12 +119,13 @@ def _caption(results, text):
     if r['dataset'] == 'synthetic': first = 'Synthetic results: no network was trained.'
     chance, which = chance_level(results[0]), ', '.join(map(str, seeds))
     return (f'{first} {plural(results, "run")} of {length} steps, {plural(seeds, "seed")} ({which}); RMSProp of §4. '
-            f"Data: {r['dataset']}, not the paper's ImageNet; {r['classes']} classes, so chance is {chance:g} %; "
+            f"Data: {r['dataset']}, not the paper's ImageNet; {r['classes']} classes, so the chance level is {chance:g} %; "
             f"{r['px']}×{r['px']} pixels, batch {r['bs']}.")
 
 # %% ../../nbs/library/32_stability_plots.ipynb #f4d24232
-_BY_WIDTH = 'Filters of the last layer before the pooling, and scale; rate 0.045, gradients not clipped.'
-_BY_RATE = 'Rate and scale with {} filters, gradients not clipped.'
+_BY_WIDTH = ('Outcome by number of filters of the last layer before the pooling and by residual scale. '
+             'Learning rate 0.045; gradients are not clipped.')
+_BY_RATE = 'Outcome by learning rate and by residual scale, with {} filters. Gradients are not clipped.'
 
 def plot_phase(results, # `Result`s of one dataset
                by='width', # The rows: 'width' or 'rate'
@@ -154,24 +155,24 @@ def _phase_alt(cells, rows, columns, labels):
         found = [(c, cells[row, c]) for c in columns if (row, c) in cells]
         return ', '.join(f"{scale_label(c)}: {' and '.join(sorted({*map(outcome, rs)}))}" for c, rs in found)
     lines = [f"{label.replace(chr(10), ' ')}: {one(row)}" for row, label in zip(rows, labels[1:])]
-    return f"Grid of outcomes; rows: {labels[0]}, columns: scale of the residuals. {'; '.join(lines)}."
+    return f"Grid of outcomes; rows: {labels[0].lower()}, columns: residual scale. {'; '.join(lines)}."
 
 # %% ../../nbs/library/32_stability_plots.ipynb #66521b22
 def _phase_figure(results, by, cells, rows, columns):
     "The labels and the caption of a phase diagram, and the diagram"
     found, failing = sum(cells.values(), []), failing_networks(results)
-    if by == 'width': labels = ['filters', *(f'{Trial(width=w).filters}\n(× {w:g})' for w in rows)]
-    else: labels = ['learning rate', *(f'{lr:.5f}'.rstrip('0') for lr in rows)]
+    if by == 'width': labels = ['Filters', *(f'{Trial(width=w).filters}\n(× {w:g})' for w in rows)]
+    else: labels = ['Learning rate', *(f'{lr:.5f}'.rstrip('0') for lr in rows)]
     ends = [{*map(outcome, rs)} for rs in cells.values()]
     text = (_BY_WIDTH if by == 'width' else _BY_RATE.format(found[0].trial.filters)) + (
-        ' A cell: top-1 error of the averaged weights at the end, exact zeros in the last layer before the pooling, '
-        f'medians over seeds; {Trial().steps} steps unless stated.')
-    if any(len(o) > 1 for o in ends): text += ' A split cell: one stripe per run, because the outcomes differ.'
+        ' Each cell gives the top-1 error of the averaged weights at the end and the share of zeros in the last '
+        f'layer before the pooling, as medians over seeds, after {Trial().steps} steps unless stated.')
+    if any(len(o) > 1 for o in ends): text += ' A split cell has one stripe per run, because the outcomes differ.'
     if 'at chance level' in set().union(*ends):
-        text += f' At chance level: less than {LEARNING_Z:g} standard deviations below chance.'
+        text += f' At chance level: less than {LEARNING_Z:g} standard deviations below the chance level.'
     if any(too_short(r, failing) for r in found):
-        text += (' *: too short to be judged, because the run ends at a smaller rate × steps than that at which half '
-                 f'of the same network\'s channels were dead at rate {RATES[0]:g}.')
+        text += (' * The run is too short to be judged: its learning rate × steps is smaller than the value at which '
+                 f'half of the channels of the same network without scaling were zero for all images at {RATES[0]:g}.')
     fig = _phase(cells, rows, columns, labels, _caption(found, text), failing)
     fig.alt = _phase_alt(cells, rows, columns, labels)
     return fig
@@ -183,8 +184,8 @@ _LINES = {'unscaled': '#1c1c1c', '0.3': '#D55E00', '0.2': '#E69F00', '0.1': '#00
 _DASHES = {'0.3': (5, 1.4), '0.2': (1.2, 1.2), 'released': (6, 1.4, 1.2, 1.4), 'batch norm on the branch': (5, 1.4),
            'warm-up at 0.001': (5, 1.4), 'warm-up at 1e-05': (1.2, 1.2)} # others are solid
 _FIRST = dict(loss=60) # Steps that are drawn, if not all: afterwards all losses are nearly equal
-_AXES = dict(zeros='share of exact zeros', dead='share of dead channels', ratio='branch / trunk, norms', mean='mean',
-             std='standard deviation', grad='norm of the gradient', loss='training loss')
+_AXES = dict(zeros='Share of zeros', dead='Share of channels with zeros only', ratio='Branch norm / trunk norm',
+             mean='Mean', std='Standard deviation', grad='Gradient norm', loss='Training loss')
 
 def remedy_label(t):
     "The remedy of a trial, or its scale if it has none"
@@ -213,9 +214,9 @@ def _curves(groups, series, text, labels, log=False, right=14):
     if log:
         ax.set_yscale('log')
         ax.yaxis.set_major_formatter('{x:g}')
-    elif 'share' in labels[1]: ax.set_ylim(-.02, 1.02)
+    elif 'Share' in labels[1]: ax.set_ylim(-.02, 1.02)
     _legend(ax, columns)
-    fig.alt = f"{labels[1][0].upper()}{labels[1][1:]} against {labels[0]}: {'; '.join(ends)}"
+    fig.alt = f"{labels[1]} against {labels[0].lower()}: {'; '.join(ends)}"
     return fig
 
 def _grouped(results, key):
@@ -235,12 +236,12 @@ def plot_activity(results, # `Result`s of one dataset
     free = ('scale',) if by == 'scale' else ('bn', 'warm', 'clip')
     found = require_results(select_runs(results, *free, width=width), f'{by} at width {width:g}')
     groups = _grouped(found, lambda t: scale_label(t.scale) if by == 'scale' else remedy_label(t))
-    what = 'Residuals by their scale' if by == 'scale' else 'Unscaled residuals, plain and with remedies'
+    what = 'One line per residual scale' if by == 'scale' else 'Unscaled residuals, without and with a remedy'
     where = f' The first {_FIRST[measure]} steps.' if measure in _FIRST else ' Last layer before the pooling.'
-    text = _caption(found, f'{what}; {found[0].trial.filters} filters, rate 0.045.{where}')
+    text = _caption(found, f'{what}; {found[0].trial.filters} filters, learning rate 0.045.{where}')
     with style.context('default'):
         log = measure in ('loss', 'ratio', 'std', 'grad')
-        fig = _curves(groups, lambda rs: _series(rs, measure), text, ('step', _AXES[measure]), log)
+        fig = _curves(groups, lambda rs: _series(rs, measure), text, ('Step', _AXES[measure]), log)
         if measure in _FIRST: fig.axes[0].set_xlim(-1, _FIRST[measure])
     if to: write_picture(fig, Path(to))
     return fig
@@ -259,10 +260,11 @@ def plot_training(results, # `Result`s of one dataset
         evals = list(zip(*(r.evals for r in rs))) # up to the end of the shortest run
         v = np.reshape([[e['top1'] for e in es] for es in evals], (-1, len(rs)))
         return [es[0]['step'] for es in evals], *(f(v, axis=1) for f in (np.min, np.median, np.max))
-    text = f'Top-1 error of the averaged weights, {found[0].trial.filters} filters, rate 0.045, gradients clipped at 2.'
+    text = (f'Top-1 error of the averaged weights, {found[0].trial.filters} filters, learning rate 0.045, gradients '
+            'clipped at 2.')
     with style.context('default'):
         groups = _grouped(found, lambda t: scale_label(t.scale))
-        fig = _curves(groups, series, _caption(found, text), ('step', 'Top-1 error, %'), right=44)
+        fig = _curves(groups, series, _caption(found, text), ('Step', 'Top-1 error (%)'), right=44)
         draw_chance(fig.axes[0], chance_level(found[0]))
     if to: write_picture(fig, Path(to))
     return fig

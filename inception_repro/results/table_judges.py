@@ -99,7 +99,7 @@ def crops(few, many): # Numbers of crops: '1', '12' or '144'
         text = f'{many} crops instead of {few} lower the top-1 error of {lower} of {n} networks, of {clear} by more '
         text += 'than the 95 % intervals'
         names = ', '.join(f"{x['name']} {_say(x)} → {_say(y)} %" for x, y in pairs)
-        brief = f'lower for {lower} of {n} networks, beyond the 95 % intervals for {clear}'
+        brief = f"lower for {lower} of {n} networks; for {clear or 'none'} of them by more than the 95 % intervals"
         return _evaluated(records, verdict, f'{_of(pairs[0][0])}: {text}: {names}', brief)
     return judge
 
