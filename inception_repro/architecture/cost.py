@@ -63,7 +63,7 @@ def convolutions(figure: Figure | Network, # A figure or a `Network`
 # %% ../../nbs/library/46_cost.ipynb #7fdb8078
 def depth(figure, # A figure or a `Network`
          ) -> int: # Convolutions on the longest path
-    "Length of the longest chain of convolutions from input to output; poolings and the classifier do not count"
+    "Convolutions on the longest path from input to output; poolings and the classifier do not count"
     if isinstance(figure, Network): return depth(figure.trunk)
     match as_figure(figure):
         case Conv(): return 1
