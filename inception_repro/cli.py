@@ -56,6 +56,9 @@ Train on your own images, in FOLDER/train/CLASS/ and FOLDER/val/CLASS/:
 Evaluate public weights on the validation images of ImageNet:
   inception-repro evaluate inception_v4.released --data IMAGENET
 
+Train with another learning rate, in a folder of its own:
+  inception-repro train inception_v3 --lr 0.01 --runs runs/lr0.01
+
 Measure the speed on this machine:
   inception-repro bench inception_v4
 
@@ -243,7 +246,8 @@ def reproduce(preset: Preset = 'demo',
                 **changes)
     if quiet(): return
     print(paths[-1].read_text(encoding='utf-8'))
-    print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}")
+    print(f"{len(paths)} files in {out}: {', '.join(p.name for p in paths if p.suffix != '.png')}; "
+          'each figure also as .png')
 
 # %% ../nbs/library/42_cli.ipynb #3a8941ed
 @app.command()
@@ -256,7 +260,8 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
                                show_default='generated images, for networks that were trained on them') = None,
              crops: option(str, 'Crops per image: any of 1,12,144. Several of them, such as 1,12, give a row each.') =
              '1',
-             table: option(bool, "Also print the paper's tables, with these errors in them.", '--table') = False,
+             table: option(bool, "Also print the paper's tables, with these errors in them: Table 2 for "
+                                 '1 crop, Table 3 for 12, Tables 4 and 5 for 144. So give --crops 1,12,144 for all.', '--table') = False,
              runs: option(Path, 'Folder for the records of your training runs.',
                           show_default='the folder of the weights') = None,
              predictions: option(Path, 'Folder for the predictions, from which the same command resumes.') =

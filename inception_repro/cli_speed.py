@@ -30,7 +30,7 @@ def plan(preset: PresetName = 'paper',
          recipe: RecipeFile = None,
          settings: Settings = None,
          as_json: Json = False):
-    """Estimate how long training with a preset would take on this machine, from a short timing.
+    """Estimate the hours of a whole training with a preset on this machine, from a short timing.
 
     Without --preset, the estimate is for the paper's own training, on ImageNet. No images are needed.
 
@@ -79,7 +79,7 @@ def bench(model: argument(str, 'Name of a network: see `inception-repro models`.
           bf16: option(bool, 'Also time bfloat16.', '--bf16') = False,
           compiled: option(bool, 'Also time torch.compile, which takes minutes.', '--compiled') = False,
           as_json: Json = False):
-    """Measure the speed of a network on this machine, without and with the optimizations of this package.
+    """Measure the speed of one network on this machine, without and with the optimizations of this package.
 
     The default takes one to three minutes on a CPU, and longer with a larger --bs or --rounds, or with --compiled.
 
@@ -95,8 +95,8 @@ def bench(model: argument(str, 'Name of a network: see `inception-repro models`.
 
     The columns:
     - ratio: how many times as fast as the first row; then the lowest and the highest ratio of all rounds.
-    - of the matrix rate: the multiply-adds per second, as a share of those of a large matrix product on this machine.
-    - logits apart, probabilities apart: the largest difference from the output of the first row.
+    - share of matrix rate: the multiply-adds per second, as a share of those of a large matrix product on this machine.
+    - max. difference of logits, of probabilities: from the output of the first row.
 
     timm itself is not timed here. The comparison with timm and other packages is python -m benchmarks.run in the
     repository; its results are in benchmarks/records/README.md."""

@@ -60,7 +60,7 @@ def test_reproduce_and_figures(tmp_path):
     "Runs that are given too little time stop; the same command with more of it ends them and draws"
     args = ['reproduce', '--out', tmp_path / 'o', '--device', 'cpu', *tiny]
     code, _, err = call(*args, '--minutes', '.001', '--jobs', '1')
-    assert code == 75 and 'the time is over; the same command resumes at step' in err
+    assert code == 75 and 'the time limit is reached; the same command resumes at step' in err
     code, _, err = call(*args, '--jobs', '1')
     assert code == 0, err
     names = {p.name for p in (tmp_path / 'o').iterdir()}
@@ -110,7 +110,8 @@ def test_rates_on_any_images(tiny_imagenet, tmp_path):
             '--adamw', '', '--epochs', '1', '--seeds', '1', '--device', 'cpu', '--jobs', '1',
             '--runs', tmp_path / 'runs', '--out', tmp_path / 'o', *settings(small)]
     code, out, err = call(*args, '--minutes', '.0001', XDG_CACHE_HOME=tmp_path / 'cache')
-    assert code == 75 and 'the time is over; the same command resumes at step' in err and not (tmp_path / 'o').exists()
+    assert code == 75 and 'the time limit is reached; the same command resumes at step' in err
+    assert not (tmp_path / 'o').exists()
     code, out, err = call(*args, XDG_CACHE_HOME=tmp_path / 'cache')
     assert code == 0, err
     assert {p.name for p in (tmp_path / 'o').iterdir()} == {

@@ -97,7 +97,7 @@ def test_bad_layout(root, spoil, message):
 
 @pytest.mark.parametrize('kwargs, message', [
     (dict(source='imagenete'), "unknown dataset 'imagenete'; did you mean 'imagenette'"),
-    (dict(source='xyz'), r"unknown dataset 'xyz'; give a folder, or one of fractals, imagenette,"),
+    (dict(source='xyz'), "unknown dataset 'xyz'; no folder has this name: give one that exists, or one of fractals,"),
     (dict(source='/no/where'), 'no folder /no/where; give one that has'),
     *((dict([(k, v)]), f'{k} is {v}; it must be a whole number')
       for k in ('size', 'classes', 'per_class', 'workers') for v in (-1, 0, .5)),
@@ -107,7 +107,7 @@ def test_bad_argument(kwargs, message):
 
 
 @pytest.mark.parametrize('kwargs, message', [
-    (dict(bs=7), 'pics has 6 training images, fewer than a batch of 7'),
+    (dict(bs=7), 'pics has 6 training images, fewer than a batch of 7; use bs=6 or less'),
     (dict(bs=0), 'bs is 0; it must'), (dict(size=-3), 'size is -3; it must')])
 def test_bad_batches(root, kwargs, message):
     with pytest.raises(ValueError, match=message): quiet(root).dataloaders(**kwargs)

@@ -37,7 +37,7 @@ def test_the_command_tells_of_images_that_could_not_be_read(shell, tmp_path, mon
     assert code == 0, err
     assert re.search(r'^inception-repro: 1 of 6 images in .* are bad: val/b/1.png: not an image', err, re.M)
     assert out.count('1 image could not be read, and counts as errors.') == 2
-    assert 'Table 2.' in out and 'top-1 error, %' in out
+    assert 'Table 2.' in out and 'top-1 error (%)' in out
 
 
 def test_weights_of_1001_classes_lose_the_background(tmp_path):
@@ -97,7 +97,7 @@ def test_command_on_a_folder_of_weights(trained, shell):
                            '--device', 'cpu')
     assert code == 0, err
     assert 'inception_resnet_v2-0, 1 crop: 12 of 12 images' in err and '| Inception-ResNet-v2 ' in out
-    assert 'Table 5' in out and '| ensemble of 2' in out and 'Table 4' not in out and 'not of all of ImageNet' in out
+    assert 'Table 5' in out and '| ensemble of 2' in out and 'Table 4' not in out and 'not on all of ImageNet' in out
     record = json.loads((trained / 'evaluation.json').read_text())
     assert [(r['name'], r['crops']) for r in record['results']] == [
         *((f'inception_resnet_v2-{i}', n) for n in ('1', '12') for i in (0, 1)),

@@ -95,7 +95,7 @@ def test_tables_do_not_depend_on_the_number_of_processes(tmp_path, two, quiet):
 
 def test_resumed_with_another_number_of_processes(tmp_path, two, quiet):
     "A lone process stops all after the same step; the checkpoint serves any number of processes"
-    stopped = 'OutOfTime the time is over; the same command resumes at step {}'
+    stopped = 'OutOfTime the time limit is reached; the same command resumes at step {}'
     todo = [(TWO, '', dict(cbs=StopOne(2, 1))), (TWO, '', dict(cbs=StopOne(5, 0)))]
     assert on_processes(2, run, todo, tmp_path) == 2 * [[stopped.format(3), stopped.format(6)]]
     with pytest.warns(match='was started with 2 processes and is resumed with 1: last digits may differ'):

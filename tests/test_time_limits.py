@@ -73,7 +73,7 @@ def test_the_time_is_over_before_anything_is_made(whole, tmp_path, quiet, monkey
     assert compare(fit(TINY, whole.path.parents[1], **late), whole) == '' # what is finished needs none
     stop(TINY, tmp_path, quiet, 5)
     monkeypatch.setattr(train, 'load_data', None)
-    with pytest.raises(train.OutOfTime, match='the time is over; the same command resumes at step 5'):
+    with pytest.raises(train.OutOfTime, match='the time limit is reached; the same command resumes at step 5'):
         fit(TINY, tmp_path, **late)
     with pytest.raises(train.OutOfTime, match='command resumes at step 0'): fit(TINY, tmp_path, **late, fresh=True)
     with pytest.raises(train.OutOfTime): fit(TINY, tmp_path/'new', **late | dict(until=float('nan')))

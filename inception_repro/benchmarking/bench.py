@@ -151,8 +151,9 @@ def _apart(a, b):
 def table(rows): # From `race`
     "Images per second, ratios and what else was measured, in Markdown"
     shown = {'memory': ('memory, MiB', lambda v: f'{v / 2**20:.0f}'),
-             'of_matrix_rate': ('of the matrix rate', '{:.1%}'.format),
-             'logits': ('logits apart', '{:.1g}'.format), 'probability': ('probabilities apart', '{:.1g}'.format)}
+             'of_matrix_rate': ('share of matrix rate', '{:.1%}'.format),
+             'logits': ('max. difference of logits', '{:.1g}'.format),
+             'probability': ('of probabilities', '{:.1g}'.format)}
     heads, cells = ['', 'images/s', 'ratio', 'lowest – highest', *(head for head, _ in shown.values())], []
     for r in rows:
         if 'skipped' in r: cells.append([r['name'], '–', '–', f"left out: {r['skipped']}", *[''] * len(shown)])

@@ -52,7 +52,8 @@ class Data:
         from fastai.data.core import DataLoaders, default_device
         bs, size = _whole(bs=bs, size=size)
         if len(self.train) < bs:
-            raise ValueError(f'{self.name} has {len(self.train)} training images, fewer than a batch of {bs}; lower bs')
+            raise UserError(lambda way: f'{self.name} has {len(self.train)} training images, fewer than a batch of {bs}; '
+                            f"use {way(f'bs={len(self.train)}', f'--bs {len(self.train)}')} or less")
         dls = [Batches(o, self.classes, bs, size, o is self.train, seed, hue, workers, **kwargs)
                for o in (self.train, self.valid)]
         return DataLoaders(*dls, device=default_device() if device is None else torch.device(device))
@@ -121,7 +122,8 @@ NAMES = ('fractals', *(f'{o}{size}' for o in ('imagenette', 'imagewoof') for siz
 def dataset_root(source):
     "The folder of a dataset; fastai downloads it if necessary"
     if isinstance(source, Path) or Path(source).expanduser().is_dir() or os.sep in source: return Path(source)
-    if source not in NAMES: raise ValueError(unknown('dataset', source, NAMES, 'give a folder'))
+    if source not in NAMES:
+        raise ValueError(unknown('dataset', source, NAMES, 'no folder has this name: give one that exists'))
     from fastai.data.external import URLs, fastai_path, untar_data
     try: return untar_data(url := getattr(URLs, source.upper()))
     except OSError as e:

@@ -115,13 +115,13 @@ def _notes(table, found, split):
     "Footnotes: errata, and how our images differ from the paper's"
     notes = [f'\\* {r.printed}: {r.erratum}.' for r in table.rows if r.erratum]
     if found and split != table.split:
-        notes.append('Our errors are of all images; the blacklist applies to ImageNet only.')
+        notes.append('Our errors include all images, because the blacklist exists only for ImageNet.')
     released = sorted({m for r in found for m in r['models'] if m.endswith('.released')})
     notes += unread_note(found) + [f"{m} is its authors' code, not the paper's figure." for m in released]
     for data, images, classes in sorted({(r['data'], r['images'], r['classes']) for r in found}):
         if (images, classes) not in ((50_000, 1000), (48_238, 1000)):
-            notes.append(f'Our errors are of {images:,} images of {classes:,} classes ({data}), '
-                         'not of all of ImageNet.')
+            notes.append(f'We measured our errors on {images:,} images of {classes:,} classes ({data}), '
+                         'not on all of ImageNet.')
     return notes
 
 def compare(number, # Table 2, 3, 4 or 5
@@ -155,5 +155,5 @@ def listing(rows, # Results, or the path of an evaluation's record
     rows = read_rows(rows)
     cell = lambda r, k: f"{r[k]:.2f} [{r[f'{k}_low']:.2f}, {r[f'{k}_high']:.2f}]"
     lines = [[r['name'], r['crops'], f"{r['images']} {r['split']}", cell(r, 'top1'), cell(r, 'top5')] for r in rows]
-    heads = ['network', 'crops', 'images', 'top-1 error, %', 'top-5 error, %']
+    heads = ['network', 'crops', 'images', 'top-1 error (%)', 'top-5 error (%)']
     return '\n'.join([text_table(lines, heads, '<>>>>'), *unread_note(rows)])

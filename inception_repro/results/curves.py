@@ -285,7 +285,7 @@ def figure_table(runs, # `Run`s, or the folder of their records
     found, metric = drawn_runs(runs, figure), _lookup(figure)[1].metric
     rows = [dict(network=network_label(m), end=median_range([float(r[metric][-1]) for r in rs]),
                  fall=median_range([last_quarter(r, metric) for r in rs]), seeds=len(rs)) for m, rs in found.items()]
-    return markdown_table(rows, dict(network='network', end=f'{metric_label(metric)} error at the end, %',
+    return markdown_table(rows, dict(network='network', end=f'{metric_label(metric)} error at the end (%)',
                                      fall='fall of the error in the last quarter of training, percentage points',
                                      seeds='seeds'))
 

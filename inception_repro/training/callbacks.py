@@ -213,7 +213,7 @@ def out_of_time(until): return bool(_asked) or until is not None and not time.ti
 
 def why_stopped():
     "The reason, for a message"
-    return f'{_asked[0]} was received' if _asked else 'the time is over'
+    return f'{_asked[0]} was received' if _asked else 'the time limit is reached'
 
 class TimeLimit(TrainingCallback):
     "Stop at a given time or at a signal, with a checkpoint"
