@@ -65,7 +65,8 @@ def test_reproduce_and_figures(tmp_path):
     assert code == 0, err
     names = {p.name for p in (tmp_path / 'o').iterdir()}
     assert names == {'runs', 'summary.md', *(f'fig{n}.{e}' for n in range(21, 27) for e in ('svg', 'png'))}
-    code, _, err = call(*args, '--weights', tmp_path / 'w', '--jobs', '2')  # each warning is a line, from a process of its own too
+    # each warning is a line, from a process of its own too
+    code, _, err = call(*args, '--weights', tmp_path / 'w', '--jobs', '2')
     assert code == 0 and len(err.splitlines()) == 7  # four networks, three controls
     assert all(re.match('inception-repro: .*its weights were not kept; train again with --fresh', o)
                for o in err.splitlines())
