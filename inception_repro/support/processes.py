@@ -5,6 +5,7 @@
 # %% ../../nbs/library/78_processes.ipynb #4982a20b
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 from atexit import register
@@ -140,6 +141,11 @@ def quiet():
 
 _joined = [] # the group of this process, once it is connected
 
+def _leave():
+    gc.collect() # a wrapped network that outlives the interpreter's end sometimes aborts the process (2.11)
+    import torch.distributed as dist
+    dist.destroy_process_group()
+
 def join(device='cpu', # Device of this process
         ) -> Group:
     "Connect with the other processes of a run, if there are any"
@@ -149,7 +155,7 @@ def join(device='cpu', # Device of this process
     device, seconds = torch.device(device), float(os.environ.get('INCEPTION_REPRO_TIMEOUT', TIMEOUT))
     if device.type == 'cuda': torch.cuda.set_device(device)
     dist.init_process_group('cpu:gloo,cuda:nccl' if device.type == 'cuda' else 'gloo', timeout=timedelta(0, seconds))
-    register(dist.destroy_process_group)
+    register(_leave)
     control = dist.new_group(backend='gloo', timeout=timedelta(days=7))
     _joined.append(Group(dist.get_rank(), dist.get_world_size(), local_rank(), control))
     return _joined[0]
