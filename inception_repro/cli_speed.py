@@ -5,6 +5,7 @@
 # %% ../nbs/library/45_speed_commands.ipynb #0d121f3c
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,24 @@ from .support.tables import text_row
 __all__ = ['plan', 'bench']
 
 # %% ../nbs/library/45_speed_commands.ipynb #8e6439b6
+def _exchange(rows):
+    "What the exchange of gradients is assumed to take"
+    most = max(rows, key=lambda r: r['gradient_bytes'])
+    what, where = f"{most['gradient_bytes'] / 2**20:.0f} MiB of gradients in a step", most['exchange_measured_on']
+    if not where: return f'The exchange of {what} is assumed to be hidden behind the computation.'
+    return (f"The exchange of {what} is assumed to add {1e3 * most['exchange_seconds']:.0f} ms; this is an estimate "
+            f'from a few processes on {where}.')
+
+def _decoding(rows, processes):
+    "How many cores have to decode, and whether this machine has them"
+    have = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    one, many = (max(r[k] for r in rows) for k in ('cores', 'shared_cores'))
+    text = (f"The images do not fit in memory. One core of this machine decodes {rows[0]['decoded_per_core']:.0f} of "
+            f'469×387 pixels in a second, so one device needs {one} of them (--workers {one}) and {processes} devices '
+            f'need {many}; this machine has {have}.')
+    short = next((n for n, need in ((1, one), (processes, many)) if need > have), 0)
+    return text + f" With {short} device{'s' * (short > 1)}, decoding would be the bottleneck." * (short > 0)
+
 _PLAN = dict(epochs=6, images=13, steps=11, exaFLOPs=8, batch=5, **{'images/s': 8, 'hours': 8, 'on {}': 8})
 
 def plan(preset: PresetName = 'paper',
@@ -58,11 +77,10 @@ def plan(preset: PresetName = 'paper',
     how = f"in {rows[0]['precision']}, {'' if rows[0]['compiled'] else 'not '}compiled"
     whole = f"{sum(r['hours'] for r in rows):.3g} hours together, " * (len(rows) > 1)
     cores = ' `reproduce` trains one network per core at the same time.' * (str(find_device(device)) == 'cpu')
-    print(f'Hours on one such device, {whole}{how}, at the batch size shown. Evaluation, and decoding images that do '
-          f'not fit in memory, are not included. "on {processes}" is an estimate for {processes} such devices. They '
-          'share the replicas of a recipe that has enough of them, so the largest share counts, and the sum of '
-          f"{max(r['gradient_bytes'] for r in rows) / 2**20:.0f} MiB of gradients in a step is assumed to be hidden "
-          f'behind the computation.{cores}')
+    print(f'Hours on one such device, {whole}{how}, at the batch size shown. Evaluation is not included. "on '
+          f'{processes}" is an estimate for {processes} such devices. They share the replicas of a recipe that has '
+          f'enough of them, so the largest share counts. {_exchange(rows)}{cores}')
+    if 'cores' in rows[0]: print(_decoding(rows, processes))
 
 # %% ../nbs/library/45_speed_commands.ipynb #c7655405
 _ABOVE = ('A share above 100 % is no error: another program slowed the matrix product down more than the network, or '

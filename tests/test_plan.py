@@ -70,3 +70,26 @@ def test_devices_share_the_replicas():
     from inception_repro.training.recipe import preset
     assert [speed_up(preset('paper'), n) for n in (1, 8, 10, 20)] == [1, 20 / 3, 10, 20]
     assert speed_up(preset('demo'), 8) == 8
+
+
+def test_the_exchange_and_the_decoding_of_a_plan(monkeypatch, capsys):
+    "Both are measured elsewhere: here they are given"
+    from inception_repro import cli
+    from inception_repro.results import plan as module
+    from inception_repro.training import learner
+    monkeypatch.setattr(learner, 'profile_step', lambda r, *_: dict(forward=r.bs / 64)) # 64 images/s
+    monkeypatch.setattr(module, 'decoded_per_second', lambda r: 10.)
+    name = dict(models=['inception_resnet_v1'], device='cpu', processes=8)
+    monkeypatch.setattr(module, 'measured_exchange', dict)
+    alone, = module.plan('paper', **name)
+    assert [alone[k] for k in ('exchange_seconds', 'cores', 'shared_cores')] == [0, 7, 43] # 64 and 426.7 images/s
+    row = dict(step=.6, one_process=1., processes=2, gradient_bytes=alone['gradient_bytes'], device='two GPUs')
+    monkeypatch.setattr(module, 'measured_exchange', lambda: row)
+    shared, = module.plan('paper', **name)
+    assert shared['exchange_seconds'] == pytest.approx(.175)
+    assert (shared['shared_hours'] - alone['shared_hours']) * 3600 == pytest.approx(.175 * alone['steps'])
+    cli.plan('paper', 'cpu', models='inception_resnet_v1')
+    out = capsys.readouterr().out
+    assert 'assumed to add 175 ms; this is an estimate from a few processes on two GPUs' in out
+    assert 'one device needs 7 of them (--workers 7)' in out
+    assert 'decoded_per_core' not in module.plan('demo', **name)[0]

@@ -6,7 +6,12 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
+from math import ceil
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
 
 from ..architecture.cost import macs, params
 from .train_many import FOUR, recipes
@@ -15,7 +20,8 @@ from ..training.recipe import model_name, network_of
 from ..training.records import as_json, environment
 
 # %% auto #0
-__all__ = ['SIZES', 'data_size', 'training_flops', 'speed_up', 'plan']
+__all__ = ['SIZES', 'data_size', 'training_flops', 'speed_up', 'measured_exchange', 'exchange_seconds', 'remain_files',
+           'gpu_decodes', 'decoded_per_second', 'plan']
 
 # %% ../../nbs/library/51_plan.ipynb #82a513dc
 SIZES = { # dataset: (classes, training images)
@@ -56,21 +62,86 @@ def _images_per_second(r, classes, device, n, parts, steps):
     data = Data('random', tuple(map(str, range(classes))), split, split, '', [])
     return n / sum(profile_step(replace(r, bs=n, replicas=parts, classes=None), data, device, steps, 2).values())
 
-def speed_up(recipe, processes):
-    "How many times faster a step is on several devices, if only the largest share of the replicas counts"
-    n = recipe.replicas
-    return n / -(-n // processes) if n >= processes else float(processes) # else the devices train different networks
-
-def _estimate(r, device, bs, steps, processes):
+def _estimate(r, device, bs, steps, processes, exchange, decoded):
     "What one network takes"
     classes, images = data_size(r)
     net, seen = network_of(r, classes), images // r.bs * r.bs * r.epochs
     batch, parts = _timed_batch(r, net, device, bs)
     rate = _images_per_second(r, classes, device, batch, parts, steps)
-    return dict(model=model_name(r.model), epochs=r.epochs, images=seen, steps=images // r.bs * r.epochs,
+    todo, size = seen // r.bs, 4 * params(net)
+    added = exchange_seconds(size, processes, exchange) if r.replicas >= processes else 0.
+    shared = r.bs / rate / speed_up(r, processes) + added # seconds of a step
+    need = lambda images: ceil(images / decoded) # cores
+    cores = decoded and dict(decoded_per_core=decoded, cores=need(rate), shared_cores=need(r.bs / shared))
+    return dict(model=model_name(r.model), epochs=r.epochs, images=seen, steps=todo,
                 parameters=params(net), exaflops=training_flops(r) / 1e18, precision=r.precision, compiled=r.compile,
                 batch=batch, images_per_second=rate, hours=seen / rate / 3600, processes=processes,
-                shared_hours=seen / rate / 3600 / speed_up(r, processes), gradient_bytes=4 * params(net))
+                shared_hours=todo * shared / 3600, gradient_bytes=size, exchange_seconds=added,
+                exchange_measured_on=exchange.get('device'), **cores or {})
+
+# %% ../../nbs/library/51_plan.ipynb #f70d147b
+def speed_up(recipe, processes):
+    "How many times faster a step is on several devices, if only the largest share of the replicas counts"
+    n = recipe.replicas
+    return n / -(-n // processes) if n >= processes else float(processes) # else the devices train different networks
+
+def measured_exchange(path=None, # Record of `python -m benchmarks.scaling`; that of the repository unless given
+                     ) -> dict: # Its row with the largest network, and the `device`; empty if there is no record
+    "What is known about the exchange between processes"
+    import inception_repro
+    path = Path(path or Path(inception_repro.__file__).parents[1]/'benchmarks/records/scaling.json')
+    if not path.exists(): return {}
+    found = json.loads(path.read_text(encoding='utf-8'))
+    return max(found['rows'], key=lambda r: r['gradient_bytes']) | dict(device=found['environment']['device'])
+
+def exchange_seconds(gradients, # Of a step, bytes
+                     processes, # Number of them
+                     measured, # As `measured_exchange` returns it
+                    ) -> float: # 0 without a measurement
+    "Estimate what the exchange adds to a step"
+    if not measured or processes < 2: return 0.
+    m, ring = measured, lambda n: 2 * (n - 1) / n
+    added = max(0., m['step'] - m['one_process'] / m['processes'])
+    return added * gradients / m['gradient_bytes'] * ring(processes) / ring(m['processes'])
+
+# %% ../../nbs/library/51_plan.ipynb #56fd4c27
+def remain_files(recipe):
+    "Whether the training images of a recipe are too large for the memory that `load` uses"
+    from inception_repro.data.load import MAX_BYTES
+    return recipe.dataset != 'fractals' and data_size(recipe)[1] * 3 * recipe.stored**2 > MAX_BYTES
+
+def gpu_decodes(recipe, device): # Its JPEG files
+    "Whether the device decodes"
+    return recipe.decoder == 'torchvision' and device.type == 'cuda'
+
+def _photo(file, width=469, height=387):
+    "Write a JPEG file like those of ImageNet"
+    import numpy as np
+    from PIL import Image
+    power = np.fft.fftfreq(height)[:, None]**2 + np.fft.rfftfreq(width)**2
+    phases = np.random.default_rng(0).random((4, *power.shape))
+    x = np.fft.irfft2(np.exp(2j * np.pi * phases) / np.sqrt(np.maximum(power, width**-2)), (height, width))
+    grey, *colours = x / x.std((1, 2), keepdims=True)
+    pixels = 128 + 50 * grey[..., None] + 10 * np.stack(colours, -1)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, 'JPEG', quality=90)
+
+def decoded_per_second(recipe, n=30): # Timed images
+    "Random crops that one core decodes in a second"
+    import torch
+    from inception_repro.data.augment import ROW, crop_box
+    from inception_repro.data.fractals import generator
+    from inception_repro.data.pixels import read
+    rows, threads, seconds = torch.rand(n, 1, ROW, generator=generator('plan')), torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        with TemporaryDirectory() as tmp:
+            _photo(path := Path(tmp)/'photo.jpg')
+            for u in rows:
+                began = time.perf_counter()
+                read(path, recipe.px, lambda a: crop_box(u, torch.tensor([a]))[0].tolist(), recipe.decoder)
+                seconds.append(time.perf_counter() - began)
+    finally: torch.set_num_threads(threads)
+    return 1 / median(seconds)
 
 # %% ../../nbs/library/51_plan.ipynb #51fda45b
 def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
@@ -92,14 +163,15 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
                                  ('processes', processes, 1, 10**4)):
         if not isinstance(v, int) or not least <= v <= most:
             raise ValueError(f'{name} is {v!r}; use a whole number of at least {least} and at most {most:,}')
-    device, rows = find_device(device), []
+    device, rows, exchange = find_device(device), [], measured_exchange()
     if record: check_writable(record)
     todo = recipes(preset, models=models, **{**fields, **changes})
     for r in todo: data_size(r) # an unknown dataset is an error before anything is timed
     todo = [replace(r, precision=precision_on(r, device), compile=r.compile and device.type != 'cpu') for r in todo]
     for r in todo:
         say(model_name(r.model))
-        rows.append(_estimate(r, str(device), bs, steps, processes))
+        decoded = decoded_per_second(r) if remain_files(r) and not gpu_decodes(r, device) else None
+        rows.append(_estimate(r, str(device), bs, steps, processes, exchange, decoded))
         each(rows[-1])
     about = dict(preset=preset if isinstance(preset, str) else None, recipe=as_json(todo[0]), timed_steps=steps)
     if record:
