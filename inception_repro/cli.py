@@ -13,9 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 from .cli_options import (
-    DataSource, Device, Fresh, Jobs, Json, Memory, Minutes, Names, Preset, Processes, RecipeFile, Records,
+    Cache, DataSource, Device, Fresh, Jobs, Json, Memory, Minutes, Names, Preset, Processes, RecipeFile, Records,
     Restarts, Settings, Weights, Workers, argument, data_source, deadline, joined_lines, memory_limit, network_names,
-    numbers, option, own_images, print_json, read_recipe, recipe, recipe_changes, weights_folder)
+    numbers, option, own_images, print_json, read_recipe, recipe, recipe_changes, use_cache, weights_folder)
 from .cli_launch import check_processes, launch
 from .cli_records import claims, contribute, figures, records, release
 from .cli_run import Stopped, Terminated, run_command, say
@@ -162,6 +162,7 @@ def train(model: argument(str, 'Name of a network: see `inception-repro models`.
           minutes: Minutes = None,
           workers: Workers = 2,
           memory: Memory = None,
+          cache: Cache = None,
           fresh: Fresh = False,
           processes: Processes = 1,
           restarts: Restarts = 3,
@@ -184,6 +185,7 @@ def train(model: argument(str, 'Name of a network: see `inception-repro models`.
     A recorded run once more, from its beginning:
     - inception-repro train --recipe runs/fractals/inception_v4-0.json --runs new"""
     from inception_repro.training.recipe import preset as make, run_name
+    use_cache(cache)
     fields = read_recipe(recipe)
     changes, source = data_source(data, preset, fields)
     fields |= changes | recipe_changes(settings, epochs=epochs, seed=seed, lr=lr, width=width, px=size, bs=bs)
@@ -214,6 +216,7 @@ def reproduce(preset: Preset = 'demo',
               minutes: Minutes = None,
               workers: Workers = 2,
               memory: Memory = None,
+              cache: Cache = None,
               fresh: Fresh = False,
               processes: Processes = 1,
               restarts: Restarts = 3,
@@ -233,6 +236,7 @@ def reproduce(preset: Preset = 'demo',
     - inception-repro reproduce --data FOLDER --weights weights --out my-images"""
     from inception_repro.results.reproduce import reproduce as run
     from inception_repro.training.recipe import PRINTED, preset as make
+    use_cache(cache)
     file = read_recipe(recipe, ('model', 'seed', *PRINTED)) # the networks, controls and seeds are set here
     changes, source = data_source(data, preset, file)
     which = dict(models=tuple(models.split(','))) if models else {}
@@ -277,6 +281,7 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
                         show_default='32 on a CPU, 256 on a GPU') = None,
              precision: option(str, 'float32, bf16 or fp16.') = 'float32',
              device: Device = None,
+             cache: Cache = None,
              fresh: Fresh = False,
              processes: Processes = 1,
              restarts: Restarts = 3,
@@ -292,6 +297,7 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
     - inception-repro evaluate weights/my-images --runs runs --data FOLDER"""
     from inception_repro.evaluation.evaluate import evaluate as run
     from inception_repro.evaluation.tables import listing, show_tables
+    use_cache(cache)
     each = numbers(crops, '--crops', '1,12,144', int)
     _start_processes(processes, restarts, device, fresh=fresh)
     rows = run(networks, data, each, predictions, runs, blacklist, record, classes, device, interpolation=interpolation,

@@ -16,14 +16,15 @@ from typing import Annotated
 
 import typer
 
+from .support.downloads import check_cache
 from .support.suggest import unknown
 from .support.text import file_text
 
 # %% auto #0
 __all__ = ['FIELDS', 'PresetName', 'Preset', 'DataSource', 'Settings', 'RecipeFile', 'Json', 'Weights', 'Device', 'Records',
-           'Workers', 'Memory', 'Jobs', 'Minutes', 'Fresh', 'Processes', 'Restarts', 'Names', 'option', 'argument',
-           'joined_lines', 'network_names', 'recipe_changes', 'read_recipe', 'recipe', 'data_source', 'own_images',
-           'numbers', 'deadline', 'weights_folder', 'print_json', 'memory_limit']
+           'Workers', 'Memory', 'Cache', 'Jobs', 'Minutes', 'Fresh', 'Processes', 'Restarts', 'Names', 'option',
+           'argument', 'joined_lines', 'network_names', 'recipe_changes', 'read_recipe', 'recipe', 'data_source',
+           'own_images', 'numbers', 'deadline', 'weights_folder', 'print_json', 'memory_limit', 'use_cache']
 
 # %% ../nbs/library/44_options.ipynb #71a350c4
 def option(kind, help, *names, # Type, text of `--help`, and names if the parameter's own does not serve
@@ -42,8 +43,8 @@ def network_names(incomplete: str):
 
 FIELDS = ( # of `Recipe`; importing it would make the help slow
     'model width scale shortcut addition projection_norm init dropout aux dataset classes per_class valid_per_class '
-    'stored px bs replicas epochs evals optimizer lr decay every compress momentum rho eps clip wd smoothing ema hue '
-    'precision channels_last merge compile seed').split()
+    'decoder stored px bs replicas epochs evals optimizer lr decay every compress momentum rho eps clip wd smoothing '
+    'ema hue precision channels_last merge compile seed').split()
 
 _PRESETS = (
     'Recipe by name. demo: a small network (width 0.25, 75 pixels, 12 epochs) on generated images, minutes on a CPU. '
@@ -77,6 +78,9 @@ Records = option(Path, 'Folder for the records of the runs: DATASET/MODEL-SEED.c
 Workers = option(int, 'Processes that decode images, if the dataset does not fit in --memory.')
 Memory = option(float, 'GiB of memory for decoded images. A larger dataset is decoded in every epoch.', min=0,
                 metavar='GIB', show_default='4')
+Cache = option(Path,
+    'Folder for what can be made or downloaded again: decoded images, hashes of images, Imagenette, public weights. If '
+    'FASTAI_HOME or HF_HOME is set, downloads go there.', envvar='XDG_CACHE_HOME', show_default='~/.cache')
 Jobs = option(int, 'Networks trained at the same time.', show_default='one per core on a CPU, one on each GPU')
 Minutes = option(float, 'Stop after so many minutes, with exit code 75. To resume, run the same command again. Only '
                         'options that do not change the result, such as this one, may differ then.',
@@ -90,7 +94,7 @@ Names = option(str, 'Names of networks, separated by commas: see `inception-repr
                autocompletion=network_names, show_default="the paper's four")
 
 # %% ../nbs/library/44_options.ipynb #4ee4eb2c
-_OPTIONS = ('preset recipe models seeds data out runs device jobs weights workers memory minutes fresh processes '
+_OPTIONS = ('preset recipe models seeds data out runs device jobs weights workers memory cache minutes fresh processes '
             'restarts').split()
 _INSTEAD = {'model': 'name it after `train`, or in --models of `reproduce`', 'name': 'use --preset',
             'size': 'use px, or --size', **{o: f'use --{o}' for o in _OPTIONS}}
@@ -216,3 +220,12 @@ def memory_limit(memory, # GiB, or None
                 ) -> dict: # As `load` takes it
     "The memory for decoded images"
     return {} if memory is None else dict(max_bytes=memory * 2**30)
+
+# %% ../nbs/library/44_options.ipynb #44c00002
+def use_cache(folder, # `Path`, or None
+             ): # Raises `OSError` if it cannot be written
+    "Make a folder the user's cache, for this process and those that it starts"
+    if folder is None or str(folder) == os.environ.get('XDG_CACHE_HOME'): return
+    folder = folder.expanduser().absolute()
+    check_cache(folder)
+    os.environ['XDG_CACHE_HOME'] = str(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from .cli_options import Json, PresetName, argument, option, print_json
+from .cli_options import Cache, Json, PresetName, argument, option, print_json, use_cache
 
 # %% auto #0
 __all__ = ['check_records', 'records', 'contribute', 'figures', 'release', 'claims']
@@ -83,13 +83,15 @@ def contribute(folder: argument(Path, 'Folder with the records of one dataset, s
                data: option(str, 'The images of the runs, as for `train`, to compare their hash with that in the '
                                  'records.', show_default='compare with the records in --known') = None,
                known: option(Path, 'Folder of the records of this project, in a clone of its repository.') =
-               Path('figures/runs')):
+               Path('figures/runs'),
+               cache: Cache = None):
     """Check records of your own runs before you contribute them to this project.
 
     It prints for each record whether it would be accepted, or why not.
 
     - inception-repro contribute runs/tiny-imagenet-200 --data tiny-imagenet-200"""
     from inception_repro.results.contribution import check_contribution
+    use_cache(cache)
     found = check_contribution(folder, preset, data, known)
     for p, reason in found.items():
         print(f'{p}: ' + (f"refused: {getattr(reason, 'shell', reason)}" if reason else 'accepted'))

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from .cli_options import (
-    DataSource, Device, Jobs, Memory, Minutes, Names, Preset, RecipeFile, Records, Settings, Workers, data_source,
-    deadline, memory_limit, numbers, option, own_images, read_recipe, recipe_changes)
+    Cache, DataSource, Device, Jobs, Memory, Minutes, Names, Preset, RecipeFile, Records, Settings, Workers,
+    data_source, deadline, memory_limit, numbers, option, own_images, read_recipe, recipe_changes, use_cache)
 from .cli_run import say
 from .support.files import check_writable
 
@@ -36,6 +36,7 @@ def rates(preset: Preset = 'demo',
           minutes: Minutes = None,
           workers: Workers = 2,
           memory: Memory = None,
+          cache: Cache = None,
           settings: Settings = None):
     """Train the four networks at several learning rates of RMSProp and AdamW, and compare each at its best rate.
 
@@ -45,6 +46,7 @@ def rates(preset: Preset = 'demo',
     - inception-repro rates --rates 0.015,0.045 --adamw '' --seeds 1"""
     from inception_repro.results.rates import RATES, run_study, shorter, write_rates
     from inception_repro.training.recipe import PRINTED
+    use_cache(cache)
     file = read_recipe(recipe, ('model', 'seed', 'lr', 'optimizer', 'wd', *PRINTED))
     changes, source = data_source(data, preset, file)
     instead = dict.fromkeys(('lr', 'optimizer'), 'use --rates and --adamw') | dict(wd='each optimizer has its own')
@@ -101,6 +103,7 @@ def shortcut(preset: Preset = 'demo',
              minutes: Minutes = None,
              workers: Workers = 2,
              memory: Memory = None,
+             cache: Cache = None,
              settings: Settings = None):
     """Train networks with shortcuts added, scaled or removed, and compare them: is it the shortcut?
 
@@ -112,6 +115,7 @@ def shortcut(preset: Preset = 'demo',
     - inception-repro shortcut --models inception_v3,inception_resnet_v1 --seeds 1
     - inception-repro shortcut --draw"""
     from inception_repro.results.shortcut_plots import write_shortcut
+    use_cache(cache)
     tell = lambda text: print(getattr(text, 'shell', text), file=sys.stderr)
     todo = _study_folders(runs, out) if draw else [_train_variants(
         preset, recipe, seeds, data, models, size, epochs, Path(runs), Path(out), settings,

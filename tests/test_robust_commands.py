@@ -14,7 +14,6 @@ import pytest
 from command_fixtures import shell
 from training_fixtures import ENV, TINY, folder
 
-from inception_repro.data.load import dataset_root
 from inception_repro.evaluation.evaluate import evaluate
 from inception_repro.support import files
 from inception_repro.support.files import atomic_write, check_writable, locked, make_folder
@@ -164,19 +163,6 @@ def test_signals(tmp_path, name):
     assert f'{name} was received; the same command resumes at step {last}' in err.splitlines()[-1]
     run = read_run(tmp_path/'fractals/inception_resnet_v1-0.csv')
     assert not run.meta['finished'] and 1 <= last == max(int(o) for o in out.split() or ['1'])
-
-
-def test_dataset_without_a_network(monkeypatch, tmp_path):
-    external = pytest.importorskip('fastai.data.external')
-
-    def fails(*a, **k): raise OSError('<urlopen error [Errno -3] Temporary failure in name resolution>')
-    monkeypatch.setattr(external, 'untar_data', fails)
-    monkeypatch.setattr(external, 'fastai_path', lambda o: tmp_path/o)
-    (tmp_path/'archive').mkdir()
-    words = r'imagenette_160 cannot be downloaded from https://.*give its folder with data='
-    with pytest.raises(ValueError, match=words):
-        dataset_root('imagenette_160')
-    assert os.listdir(tmp_path) == []
 
 
 def test_public_weights_without_a_network(monkeypatch):

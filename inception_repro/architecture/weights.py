@@ -18,6 +18,8 @@ from torch import nn
 from .build import ConvUnit, Net, build
 from .public import public
 from .weight_files import is_averaged, read_weights
+from ..support.downloads import (
+    WAIT, check_cache, check_reachable, disk_error, no_empty_folders, within)
 from ..support.files import make_folder
 from ..support.messages import message
 
@@ -159,14 +161,15 @@ def _fetch(url):
     "The file of a URL, downloaded once into torch's cache, under a name that no other URL has"
     name = url.split('?')[0].rsplit('/', 1)[-1]
     target = Path(torch.hub.get_dir()) / 'checkpoints' / f'{sha256(url.encode()).hexdigest()[:12]}-{name}'
-    if not target.exists():
-        folders = [p for p in (target.parent, target.parent.parent) if not p.exists()]
-        make_folder(target.parent)
-        try: torch.hub.download_url_to_file(url, str(target))  # downloads to a temporary file first
+    if target.exists(): return target
+    check_cache(target.parent, 'TORCH_HOME')
+    with no_empty_folders(target.parent):
+        try:
+            check_reachable(url)
+            torch.hub.download_url_to_file(url, str(make_folder(target.parent)/target.name)) # a temporary file first
         except OSError as e:
-            for p in folders:
-                with suppress(OSError): p.rmdir()
-            raise OSError(f'{url} cannot be downloaded: {getattr(e, "reason", e)}; without a network, download it '
+            why = disk_error(e, target.parent) or getattr(e, 'reason', e)
+            raise OSError(f'{url} cannot be downloaded: {why}; without a network, download it '
                           'elsewhere and give the file') from None
     return target
 
@@ -196,13 +199,12 @@ def load_weights(net: nn.Module, # `Net`
     return net
 
 # %% ../../nbs/library/05_weights.ipynb #c4bbc810
-_TIMEOUT = 5 # Seconds until the hub must answer (ours)
-
 def _why(e): # What a library raised
     "Why there is no download, without the lines of the HTTP request"
     from huggingface_hub import errors
     if isinstance(e, errors.RepositoryNotFoundError): return 'there is no such repository, or it is not public'
     if isinstance(e, errors.EntryNotFoundError): return 'the repository has no such file'
+    if isinstance(e, TimeoutError): return str(e)
     if isinstance(e, errors.OfflineModeIsEnabled): return 'HF_HUB_OFFLINE is set'
     if (answer := getattr(e, 'response', None)) is not None: return f'the server answered {answer.status_code}'
     return f"no connection ({str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__})"
@@ -211,14 +213,15 @@ def hub_file(repo, # `owner/name`
              file, # Its name
             ) -> str: # Path. Raises `OSError` if it cannot be downloaded
     "A file of the Hugging Face hub, from the cache if it is there"
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     try: return hf_hub_download(repo, file, local_files_only=True) # without waiting for a network
     except Exception: pass # it is not in the cache
-    try:
-        get_hf_file_metadata(hf_hub_url(repo, file), timeout=_TIMEOUT) # one request; a download retries for long
+    check_cache(constants.HF_HUB_CACHE, 'HF_HOME')
+    try: # one request; a download retries for long
+        within(lambda: get_hf_file_metadata(hf_hub_url(repo, file), timeout=WAIT))
         return hf_hub_download(repo, file)
     except Exception as e: # of many libraries
-        why = _why(e)
+        why = disk_error(e, constants.HF_HUB_CACHE) or _why(e)
         shell = '`inception-repro evaluate`, named after its network, such as inception_v4.released.safetensors'
         raise OSError(message(lambda way: f'{file} of {repo} cannot be downloaded from the Hugging Face hub: {why}; '
             f'download https://huggingface.co/{repo}/resolve/main/{file} elsewhere, and give the file to '

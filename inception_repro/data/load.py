@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import time
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from operator import index
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -19,7 +21,8 @@ from .batches import Batches, Files, Split
 from .folders import cache_folder, content_hash, list_images
 from .fractals import fractals
 from .pixels import cached, check_decoder, digest, report
-from ..support.messages import UserError
+from ..support.downloads import check_cache, check_reachable, disk_error, no_empty_folders
+from ..support.messages import Message, UserError
 from ..support.processes import ALONE
 from ..support.progress import track
 from ..support.suggest import unknown
@@ -118,22 +121,64 @@ def own_data(dls, # fastai's `DataLoaders` of images and one label each
 
 # %% ../../nbs/library/13_load.ipynb #5c2c3103
 NAMES = ('fractals', *(f'{o}{size}' for o in ('imagenette', 'imagewoof') for size in ('', '_160', '_320')))
+_FASTAI = dict(data='data', archive='archive', storage='tmp', model='models') # as in fastai's `fastai_cfg`
 
-def dataset_root(source):
-    "The folder of a dataset; fastai downloads it if necessary"
+def _homes(cache):
+    "Folders of fastai that may have a dataset; a new one is downloaded to the first"
+    if own := os.environ.get('FASTAI_HOME'): return [Path(own).expanduser()]
+    below, own = cache or os.environ.get('XDG_CACHE_HOME'), Path('~/.fastai').expanduser()
+    return [Path(below).expanduser() / 'fastai', own] if below else [own]
+
+def _untar(url, home, data):
+    "Download and unpack a dataset; its folder is complete or absent, also after a kill"
+    from fastai.data.external import untar_data
+    data.mkdir(parents=True, exist_ok=True)
+    for o in data.glob('.inception-repro-*'): # of a process that was killed
+        if not o.is_symlink() and time.time() - o.stat().st_mtime > 24 * 3600: rmtree(o, ignore_errors=True)
+    with TemporaryDirectory(prefix='.inception-repro-', dir=data) as tmp:
+        new = untar_data(url, data=Path(tmp), base=str(home))
+        try: os.rename(new, found := data / new.name)
+        except OSError:
+            if not found.is_dir(): raise # else another process was faster
+    return found
+
+def _config(home, save):
+    "The settings of fastai in a folder: where its archives and datasets are"
+    from fastcore.foundation import Config
+    return Config(home, 'config.ini', create=_FASTAI, save=save)
+
+def _download(url, home):
+    "Download a dataset of fastai; nothing is left of an attempt that fails at once"
+    check_cache(home, 'FASTAI_HOME', 'cache=')
+    archive, data = (_config(home, False).path(o) for o in ('archive', 'data'))
+    own = [p for p in (home / 'config.ini', archive / f"{url.rsplit('/', 1)[-1]}.lock") if not p.exists()]
+    with no_empty_folders(home, archive, data):
+        try:
+            check_reachable(url)
+            _config(home, True)
+            return _untar(url, home, data)
+        except BaseException:
+            for p in own: p.unlink(missing_ok=True)
+            raise
+
+# %% ../../nbs/library/13_load.ipynb #13d00001
+def dataset_root(source, # A folder, or one of `NAMES`
+                 cache=None, # As `load` takes it
+                ): # Path. Raises `ValueError` for anything else, and without a network
+    "The folder of a dataset; it is downloaded if necessary"
     if isinstance(source, Path) or Path(source).expanduser().is_dir() or os.sep in source: return Path(source)
-    if source not in NAMES:
-        raise ValueError(unknown('dataset', source, NAMES, 'no folder has this name: give one that exists'))
-    from fastai.data.external import URLs, fastai_path, untar_data
-    try: return untar_data(url := getattr(URLs, source.upper()))
-    except OSError as e:
-        with suppress(OSError): (fastai_path('archive')/f"{url.rsplit('/', 1)[-1]}.lock").unlink()
-        for p in (fastai_path('archive'), fastai_path('data')): # fastai has created them
-            with suppress(OSError): p.rmdir()
-        raise UserError(lambda way: f'{source} cannot be downloaded from {url}: {getattr(e, "reason", e)}; without a '
-                                    f"network, unpack that file yourself and give its folder with "
-                                    f"{way('data=', '--data')}") from None
-
+    if source not in NAMES: raise ValueError(unknown('dataset', source, NAMES, 'give a folder'))
+    from fastai.data.external import URLs
+    url, homes = getattr(URLs, source.upper()), _homes(cache)
+    for home in homes:
+        name = url.rsplit('/', 1)[-1].removesuffix('.tgz')
+        if (found := _config(home, False).path('data') / name).is_dir(): return found
+    try: return _download(url, homes[0])
+    except Exception as e: # of many libraries
+        if isinstance(getattr(e, 'strerror', None), Message): raise # of `check_cache`
+        why = disk_error(e, homes[0]) or getattr(e, 'reason', e)
+        raise UserError(lambda way: f'{source} cannot be downloaded from {url}: {why}; without a network, unpack that '
+                                    f"file yourself and give its folder with {way('data=', '--data')}") from None
 
 # %% ../../nbs/library/13_load.ipynb #9a1d7744
 def _generated(classes, per_class, valid_per_class, size, seed):
@@ -156,7 +201,7 @@ def load(source: str | Path = 'fractals', # Or a name such as 'imagenette_160', 
          per_class: int | None = None, # Training images of each class; default: 200 fractals, all of a folder
          valid_per_class: int | None = None, # Validation images of each class; default: 50 fractals, all of a folder
          seed: int = 0, # Of the fractals
-         cache: str | Path | None = None, # Folder for decoded images; by default in the user's cache folder
+         cache: str | Path | None = None, # Folder for decoded images and downloads; by default the user's
          max_bytes: float = MAX_BYTES, # Largest memory for images; a larger dataset remains files
          workers: int | None = None, # Threads that decode; by default one a core, at most 8
          progress: bool = True, # Show a bar while decoding
@@ -168,7 +213,7 @@ def load(source: str | Path = 'fractals', # Or a name such as 'imagenette_160', 
     seed, = _whole(0, seed=seed)
     check_decoder(decoder)
     if source == 'fractals': return _generated(classes, per_class, valid_per_class, size, seed)
-    found = list_images(dataset_root(source), classes, per_class, valid_per_class)
+    found = list_images(dataset_root(source, cache), classes, per_class, valid_per_class)
     total, name = len(found.train) + len(found.valid), printable(source if source in NAMES else found.root.name)
     if total * 3 * size**2 > max_bytes:
         splits = [Split(Files(found.root, [p for p, _ in o], decoder), torch.tensor([y for _, y in o]))

@@ -16,8 +16,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch.nn.functional import interpolate
 
-from ..support.files import check_writable, make_folder, naming
-from ..support.messages import UserError, message
+from ..support.downloads import check_cache
+from ..support.files import make_folder, naming
+from ..support.messages import UserError
 from ..support.suggest import unknown
 from ..support.text import printable
 
@@ -187,11 +188,8 @@ def cached(listing, # What to decode
     "The pixels of a listing, decoded now or read from the cache"
     folder, stamp = Path(folder), listing.stamp()
     if found := _reopen(folder, stamp, size): return found
-    try: check_writable(make_folder(folder)/'manifest.json')
-    except OSError as e:
-        words = f'of the cache: {e.strerror}; choose another folder with'
-        where = message(lambda way: f"{words} {way('cache=, or ', '')}the environment variable XDG_CACHE_HOME")
-        raise OSError(e.errno, where, str(folder)) from None
+    check_cache(folder, python='cache=')
+    make_folder(folder)
     _sweep(folder)
     m, splits = dict(format=_FORMAT, stamp=stamp, size=size, pillow=Image.__version__), ('train', 'valid')
     with TemporaryDirectory(dir=folder) as tmp:  # so that a cache is complete or absent

@@ -148,13 +148,14 @@ def _acquire(folder):
                                            f"another {way('out', '--runs')}"))
 
 @contextmanager
-def locked(folder): # Created, and deleted at the end if it is empty
+def locked(folder): # Created, and deleted at the end if it is empty, as are the new ones of those above it
     "Keep other processes out of a folder; raises `RuntimeError` if one uses it"
     folder = Path(folder)
+    new = [p for p in folder.parents if not p.exists()]
     lock = _acquire(folder)
     try: yield
     finally:
         with suppress(OSError): (folder/LOCK).unlink() # Windows does so itself
         lock.release()
-        for p in folder, folder.parent:
+        for p in dict.fromkeys((folder, folder.parent, *new)):
             with suppress(OSError): p.rmdir() # unless it has something in it
