@@ -167,7 +167,8 @@ def dataset_root(source, # A folder, or one of `NAMES`
                 ): # Path. Raises `ValueError` for anything else, and without a network
     "The folder of a dataset; it is downloaded if necessary"
     if isinstance(source, Path) or Path(source).expanduser().is_dir() or os.sep in source: return Path(source)
-    if source not in NAMES: raise ValueError(unknown('dataset', source, NAMES, 'give a folder'))
+    if source not in NAMES:
+        raise ValueError(unknown('dataset', source, NAMES, 'no folder has this name: give one that exists'))
     from fastai.data.external import URLs
     url, homes = getattr(URLs, source.upper()), _homes(cache)
     for home in homes:
