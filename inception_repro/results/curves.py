@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 from ..architecture.draw import write_picture
 from ..evaluation.tables import table_2
 from .plotting import (
-    canvas, chance_error, class_count, comparable_runs, draw_chance, draw_legend, label_level, large, line_style,
-    listed_runs, marker_style, median_range, metric_label, missing_networks, network_label, recipe_value,
+    canvas, chance_error, class_count, comparable_runs, dataset_label, draw_chance, draw_legend, label_level, large,
+    line_style, listed_runs, marker_style, median_range, metric_label, missing_networks, network_label, recipe_value,
     runs_by_network, seed_band, seeds_text, small, style_axes, varied_fields)
 from ..support.files import check_kind
 from ..support.suggest import unknown
@@ -67,7 +67,7 @@ def is_imagenet(runs):
 def _data_text(runs):
     "Dataset, classes, size"
     px, classes = recipe_value(runs, 'px', 'size'), class_count(runs)
-    return [f"Data: {runs[0].meta['dataset']}" + ", not the paper's ImageNet" * (not is_imagenet(runs)),
+    return [f"Data: {dataset_label(runs[0].meta['dataset'])}" + ", not the paper's ImageNet" * (not is_imagenet(runs)),
             f'{classes} classes, ' * bool(classes) + (f'{px}×{px} pixels' if px else 'image size not recorded')]
 
 _OPTIMIZERS = dict(rmsprop_tf='RMSProp', adamw='AdamW')
@@ -201,10 +201,12 @@ def plot_errors(runs: list | str | Path, # `Run`s, or the folder of their record
 # %% ../../nbs/library/28_curves.ipynb #9085de56
 def _lines(runs):
     "Label → `Run`s that are one line"
-    varied, many = varied_fields(runs), len({r.meta['model'] for r in runs}) > 1
+    varied, models = varied_fields(runs), {r.meta['model'] for r in runs}
+    labels, many = [*map(network_label, models)], len(models) > 1
+    names = {m: o if labels.count(o) == 1 else m for m, o in zip(models, labels)} # two of one name: with checksums
     def label(r):
         own = {**r.meta['recipe'], 'dataset': r.meta['dataset']}
-        parts = [network_label(r.meta['model'])] * (many or not varied) + [f'{k} {table_cell(own[k])}' for k in varied]
+        parts = [names[r.meta['model']]] * (many or not varied) + [f'{k} {table_cell(own[k])}' for k in varied]
         return ', '.join(parts) + ' (not finished)' * (not r.meta['finished'])
     found = {}
     for r in runs: found.setdefault(label(r), []).append(r)
@@ -304,10 +306,7 @@ def lead_text(runs, # `Run`s, or the folder of their records
     return ' '.join(lines)
 
 # %% ../../nbs/library/28_curves.ipynb #b7e51ee4
-def _medians(found):
-    "How many seeds the medians are over, in words"
-    n = sorted({len(rs) for rs in found.values()})
-    return f"medians over {' and '.join(map(str, n))} seeds" if n != [1] else 'one seed'
+def _medians(found): return f"medians; seeds: {' and '.join(sorted({str(len(rs)) for rs in found.values()}))}"
 
 def control_text(runs, # `Run`s, or the folder of their records
                  residual='inception_resnet_v2', # Name of a residual network
@@ -315,7 +314,7 @@ def control_text(runs, # `Run`s, or the folder of their records
                 ) -> str:
     "Whether a residual network trains as fast without its blocks"
     runs, label, control = comparable_runs(runs), network_label(residual), residual + '+no_blocks'
-    where = runs[0].meta['dataset']
+    where = dataset_label(runs[0].meta['dataset'])
     if missing := missing_networks(runs, (residual, control)):
         names = ' or '.join(map(network_label, missing))
         return (f'On {where}, there is no record of {names}, so its curve does not show what the residual blocks '

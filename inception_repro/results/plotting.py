@@ -16,8 +16,8 @@ from ..training.records import FREE, Run, check_run, first_difference, free_fiel
 # %% auto #0
 __all__ = ['INK', 'GREY', 'GRID', 'small', 'large', 'comparable_runs', 'listed_runs', 'varied_fields', 'missing_networks',
            'runs_by_network', 'recipe_value', 'class_count', 'chance_error', 'recorded_devices', 'network_label',
-           'metric_label', 'seeds_text', 'line_style', 'marker_style', 'median_range', 'seed_band', 'wrap_text',
-           'canvas', 'style_axes', 'label_level', 'draw_chance', 'draw_legend']
+           'dataset_label', 'metric_label', 'seeds_text', 'line_style', 'marker_style', 'median_range', 'seed_band',
+           'wrap_text', 'canvas', 'style_axes', 'label_level', 'draw_chance', 'draw_legend']
 
 # %% ../../nbs/library/27_plotting.ipynb #28d30817
 def comparable_runs(runs, # `Run`s, or the folder of one dataset's records
@@ -101,10 +101,15 @@ _NAMES = {'inception_resnet_v': 'Inception-ResNet-v', 'inception_v': 'Inception-
 def network_label(model): # A recorded name, such as 'inception_v4+shortcut0.2'
     "The name of a network as the paper writes it, and what was changed in it"
     name, *changes = model.split('+')
+    name = re.sub(r'\.[0-9a-f]{8}$', '', name) # the checksum of a network of one's own
     for own, printed in _NAMES.items(): name = name.replace(own, printed)
     name = re.sub(r'\.b(\d+)_(\d+)_(\d+)$', r' (\1/\2/\3)', name).replace('.released', ' (released)')
     words = [next(w + c.removeprefix(k) for k, w in _CHANGES.items() if c.startswith(k)) for c in changes]
     return ''.join([name, *words])
+
+def dataset_label(name): # A recorded name, such as 'tiny-imagenet-40'
+    "The name of a dataset in a caption"
+    return 'Tiny ImageNet' if name.startswith('tiny-imagenet') else dict(fractals='generated images').get(name, name)
 
 def metric_label(metric):
     "'top-1' or 'top-5', as on the axes of the paper"

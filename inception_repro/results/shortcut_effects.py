@@ -138,7 +138,8 @@ def effects_table(folder, # With the records, or a `Study`
     heads = dict(cause='cause', first='first variant', second='second variant',
                  **{k: _ENDS[k] for k in ('end', 'mean', 'seeds')})
     heads['says'] = 'verdict'
-    note = ('Second variant minus first variant, in points of top-1 error; negative where the second one is better. '
+    note = ('Second variant minus first variant, in percentage points of top-1 error; negative where the second one is '
+            'better. '
             'Mean over the seeds that both variants have, and its 95 % t-interval over seeds. "Mean over training" is '
             f'the area under the error curve divided by its length. {chance_level(study)}')
     return '\n\n'.join([markdown_table(rows, heads), note.rstrip(), *_steps_text(study)])

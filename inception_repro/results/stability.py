@@ -185,7 +185,7 @@ def _about(results):
     return (f"{plural(ts, 'run')} of Inception-ResNet-v2 on {r['dataset']}, {r['classes']} classes, "
             f"{r['px']}×{r['px']} pixels, batch {r['bs']}; the chance level is a top-1 error of {chance_level(results[0]):g} %. "
             f'{_span([t.filters for t in ts])} filters, rates {_span([t.lr for t in ts])}, '
-            f'up to {max(t.steps for t in ts)} steps{more}. Dead: at least {100 * DEAD:.0f} % zeros, in the '
+            f'up to {max(t.steps for t in ts):,} steps{more}. Dead: at least {100 * DEAD:.0f} % zeros, in the '
             f'median of the last quarter of the samples. '
             f'Learning: top-1 error at least {LEARNING_Z:g} standard deviations below '
             'the chance level. '

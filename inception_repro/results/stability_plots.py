@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import style
 
 from ..architecture.draw import write_picture
-from .plotting import GREY, INK, canvas, draw_chance, style_axes
+from .plotting import GREY, INK, canvas, dataset_label, draw_chance, style_axes
 from .trials import (
     LEARNING_Z, OUTCOMES, RATES, SCALES, Trial, chance_level, late_median, outcome)
 
@@ -72,9 +72,9 @@ def _cell_text(results, failing):
     errors, ends = final_errors(results), {*map(outcome, results)}
     lines = [*ends] * (len(ends) == 1) + [f'{np.median(errors):.1f} % error' if errors else 'no error',
              f"{100 * np.median([late_median(r, 'zeros') for r in results]):.1f} % zeros"]
-    steps = {r.trial.steps for r in results} - {Trial().steps}
+    steps = ', '.join(f'{s:,}' for s in {r.trial.steps for r in results} - {Trial().steps})
     short = '*' * any(too_short(r, failing) for r in results)
-    return '\n'.join([*lines, plural(results, 'run') + f", {', '.join(map(str, steps))} steps" * bool(steps) + short])
+    return '\n'.join([*lines, plural(results, 'run') + f', {steps} steps' * bool(steps) + short])
 
 def _cell(ax, x, y, results, failing):
     "One cell: stripes by outcome, and the text"
@@ -114,12 +114,12 @@ def _caption(results, text):
     "What was run, in words"
     r = results[0].meta['recipe']
     seeds, steps = (sorted({getattr(o.trial, k) for o in results}) for k in ('seed', 'steps'))
-    length = f'{steps[0]}' + f' to {steps[-1]}' * (len(steps) > 1)
+    length = f'{steps[0]:,}' + f' to {steps[-1]:,}' * (len(steps) > 1)
     first = f'{text} Inception-ResNet-v2.'
     if r['dataset'] == 'synthetic': first = 'Synthetic results: no network was trained.'
     chance, which = chance_level(results[0]), ', '.join(map(str, seeds))
     return (f'{first} {plural(results, "run")} of {length} steps, {plural(seeds, "seed")} ({which}); RMSProp of §4. '
-            f"Data: {r['dataset']}, not the paper's ImageNet; {r['classes']} classes, so the chance level is {chance:g} %; "
+            f"Data: {dataset_label(r['dataset'])}, not the paper's ImageNet; {r['classes']} classes, so the chance level is {chance:g} %; "
             f"{r['px']}×{r['px']} pixels, batch {r['bs']}.")
 
 # %% ../../nbs/library/32_stability_plots.ipynb #f4d24232
