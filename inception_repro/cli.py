@@ -265,7 +265,8 @@ def evaluate(networks: argument(list[str], 'Names of networks with public weight
              crops: option(str, 'Crops per image: any of 1,12,144. Several of them, such as 1,12, give a row each.') =
              '1',
              table: option(bool, "Also print the paper's tables, with these errors in them: Table 2 for "
-                                 '1 crop, Table 3 for 12, Tables 4 and 5 for 144. So give --crops 1,12,144 for all.', '--table') = False,
+                                 '1 crop, Table 3 for 12, Tables 4 and 5 for 144. Give --crops 1,12,144 for all.',
+                          '--table') = False,
              runs: option(Path, 'Folder for the records of your training runs.',
                           show_default='the folder of the weights') = None,
              predictions: option(Path, 'Folder for the predictions, from which the same command resumes.') =

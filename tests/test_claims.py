@@ -23,8 +23,6 @@ from inception_repro.results.judges import (
     alike, better, competitive, faster, learns, mainly_size, no_blocks, twins)
 from inception_repro.training.recipe import evaluation_steps, preset
 from inception_repro.training.records import COLUMNS, Record
-from inception_repro.results.table_judges import crops, ensemble, printed
-from inception_repro.evaluation.tables import tables
 
 root = Path(__file__).parents[1]
 ENV = dict(commit=None, device='no device', python='3', torch='2', fastai='2', inception_repro='0')
@@ -278,43 +276,6 @@ def test_width_is_judged_by_narrow_networks_too():
     "Networks of at most 1000 filters die too, so the sentence about the threshold is not confirmed as it stands"
     j = section_33('number of filters exceeded 1000')(Records(root / 'figures'))
     assert j.verdict == PARTLY and 'fewer, down to 268: 4 of 4 runs dead' in j.numbers
-
-
-# Tables 2 to 5
-
-def result(models, crops, top1, top5, classes=1000, images=50_000, split='all', data='imagenet'):
-    e = {f'{k}{s}': v + d for k, v in (('top1', top1), ('top5', top5))
-         for s, d in (('', 0), ('_low', -.2), ('_high', .2))}
-    return dict(name='+'.join(models), models=models, crops=crops, split=split, images=images, data=data,
-                classes=classes, **e)
-
-
-def evaluation(at, *results):
-    (at / 'evaluation').mkdir(parents=True)
-    (at / 'evaluation/imagenet.json').write_text(json.dumps(dict(results=results)))
-    return Records(at)
-
-
-@pytest.mark.parametrize('off, verdict', [(0, CONFIRMED), (2, CONTRADICTED)])
-def test_a_table_of_imagenet(tmp_path, off, verdict):
-    own = [result(list(r.models), '144', r.top1 + off, r.top5 + off) for r in tables[4].rows if r.models]
-    records = evaluation(tmp_path, *own)
-    assert printed(4)(records).verdict == verdict and printed(3)(records).verdict == UNTESTED
-    assert printed(4)(evaluation(tmp_path / 'one', own[0])).verdict == (PARTLY if off == 0 else CONTRADICTED)
-
-
-@pytest.mark.parametrize('many, verdict', [(18, CONFIRMED), (19.9, PARTLY), (21, CONTRADICTED)])
-def test_crops(tmp_path, many, verdict):
-    assert crops('1', '12')(evaluation(tmp_path, result(['inception_v4'], '1', 20, 5),
-                                       result(['inception_v4'], '12', many, 5))).verdict == verdict
-
-
-@pytest.mark.parametrize('error, own, other', [(16.5, CONFIRMED, PARTLY), (18, CONTRADICTED, NOT_OBSERVED)])
-def test_ensemble(tmp_path, error, own, other):
-    singles = [result([m], '144', 17.7, 3.8) for m in large]
-    mixes = dict(own=[PURE, *[RESIDUAL] * 3], other=[PURE, RESIDUAL])
-    for (name, mix), verdict in zip(mixes.items(), (own, other)):
-        assert ensemble(evaluation(tmp_path / name, *singles, result(mix, '144', error, 3.1))).verdict == verdict
 
 
 # the shell

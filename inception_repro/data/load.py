@@ -55,8 +55,9 @@ class Data:
         from fastai.data.core import DataLoaders, default_device
         bs, size = _whole(bs=bs, size=size)
         if len(self.train) < bs:
-            raise UserError(lambda way: f'{self.name} has {len(self.train)} training images, fewer than a batch of {bs}; '
-                            f"use {way(f'bs={len(self.train)}', f'--bs {len(self.train)}')} or less")
+            n = len(self.train)
+            raise UserError(lambda way: f'{self.name} has {n} training images, fewer than a batch of {bs}; use '
+                            f"{way(f'bs={n}', f'--bs {n}')} or less")
         dls = [Batches(o, self.classes, bs, size, o is self.train, seed, hue, workers, **kwargs)
                for o in (self.train, self.valid)]
         return DataLoaders(*dls, device=default_device() if device is None else torch.device(device))

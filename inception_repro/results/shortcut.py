@@ -165,7 +165,8 @@ def points(interval # (mean, low, high)
 _HEADS = dict(network='network', arm='variant', error='top-1 error at the end (%)', seeds='seeds',
               parameters='parameters',
               gmacs='GMACs',
-              control='minus the same network without blocks, percentage points (95 % interval)', times='times as fast as printed')
+              control='minus the same network without blocks, percentage points (95 % interval)',
+              times='times as fast as printed')
 
 def _faster(printed, own): # runs of two variants
     "How many times as fast as printed a variant trains, as text"

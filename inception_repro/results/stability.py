@@ -183,7 +183,8 @@ def _about(results):
     more = ''.join(f'; 10/20/10 blocks, {scale_label(s)}: {count_outcomes(rs)}' for s, rs in deep.items() if rs)
     r = results[0].meta['recipe']
     return (f"{plural(ts, 'run')} of Inception-ResNet-v2 on {r['dataset']}, {r['classes']} classes, "
-            f"{r['px']}×{r['px']} pixels, batch {r['bs']}; the chance level is a top-1 error of {chance_level(results[0]):g} %. "
+            f"{r['px']}×{r['px']} pixels, batch {r['bs']}; "
+            f"the chance level is a top-1 error of {chance_level(results[0]):g} %. "
             f'{_span([t.filters for t in ts])} filters, rates {_span([t.lr for t in ts])}, '
             f'up to {max(t.steps for t in ts):,} steps{more}. Dead: at least {100 * DEAD:.0f} % zeros, in the '
             f'median of the last quarter of the samples. '

@@ -119,7 +119,8 @@ def _caption(results, text):
     if r['dataset'] == 'synthetic': first = 'Synthetic results: no network was trained.'
     chance, which = chance_level(results[0]), ', '.join(map(str, seeds))
     return (f'{first} {plural(results, "run")} of {length} steps, {plural(seeds, "seed")} ({which}); RMSProp of §4. '
-            f"Data: {dataset_label(r['dataset'])}, not the paper's ImageNet; {r['classes']} classes, so the chance level is {chance:g} %; "
+            f"Data: {dataset_label(r['dataset'])}, not the paper's ImageNet; "
+            f"{r['classes']} classes, so the chance level is {chance:g} %; "
             f"{r['px']}×{r['px']} pixels, batch {r['bs']}.")
 
 # %% ../../nbs/library/32_stability_plots.ipynb #f4d24232
