@@ -20,11 +20,18 @@ __all__ = ['check_records', 'records', 'contribute', 'figures', 'release', 'clai
 
 # %% ../nbs/library/48_guarantees.ipynb #48a00006
 def _records(folder):
-    "Paths of the records in a folder: tables of runs, and pages of trials"
+    "Paths of the records in a folder: tables of runs, and pages of trials and evaluations"
     for p in sorted(Path(folder).rglob('*')):
         pair = p.with_suffix('.csv').exists() and p.with_suffix('.json').exists()
         if p.suffix == '.csv' and pair: yield p
-        elif p.suffix == '.json' and not pair and '"trial": {' in p.read_text('utf-8', 'replace'): yield p
+        elif p.suffix == '.json' and not pair and _page_reader(p): yield p
+
+def _page_reader(path):
+    "The function that reads a `.json` without a table; None if it is no record"
+    from inception_repro.evaluation.tables import read_evaluation
+    from inception_repro.results.trials import read_result
+    text = path.read_text('utf-8', 'replace')
+    return read_result if '"trial": {' in text else read_evaluation if '"blacklisted": ' in text else None
 
 def _seal(path, page, text):
     "Add the seal to a `.json`, in the layout of its kind"
@@ -37,10 +44,9 @@ def _seal(path, page, text):
 
 def _state(path, add):
     "What there is to say about a record"
-    from inception_repro.results.trials import read_result
     from inception_repro.support.messages import Message, shell_text
     from inception_repro.training.records import read_run
-    try: (read_run if path.suffix == '.csv' else read_result)(path)
+    try: (read_run if path.suffix == '.csv' else _page_reader(path))(path)
     except (ValueError, OSError) as e: return Message(str(e), shell_text(e))
     js = path.with_suffix('.json')
     page = json.loads(js.read_text('utf-8'))
@@ -67,7 +73,8 @@ def records(folder: argument(Path, 'Folder of records, such as runs; subfolders 
     """Check that no record was altered after its run had finished.
 
     At its end, a run writes a seal into the .json of its record: a checksum of the settings, the results and the files
-    beside it. A record that no longer matches its seal is listed as damaged, and the exit code is 1.
+    beside it. `evaluate --record` does the same. A record that no longer matches its seal is listed as damaged, and
+    the exit code is 1.
 
     - inception-repro records runs"""
     found = check_records(folder, seal)

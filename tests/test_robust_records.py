@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from command_fixtures import call
 
 from inception_repro.cli_records import check_records
+from inception_repro.evaluation.tables import read_rows
 from inception_repro.results.trials import read_result
 from inception_repro.training.recipe import evaluation_steps, preset
 from inception_repro.training.records import COLUMNS, Record, compare, read_run, read_runs
@@ -137,3 +139,34 @@ def test_fresh_start_over_an_old_record(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         Record.create(tmp_path, 'inception_v4', 0, 'fractals', '0', preset('demo', 'inception_v4'), ENV, overwrite=True)
     assert not path.exists()
+
+
+@pytest.mark.parametrize('old, new', [
+    ('"top1": 65.25', '"top1": 65.2'), ('"images": 2000', '"images": 1999'), ('"page": "b', '"page": "c'),
+    ('"page": ', '"rows": 3, "page": '), ('"results": [', '"results": {'), ('"seal"', '"deal"')])
+def test_altered_evaluation(tmp_path, old, new):
+    "By every command that reads it; without its seal, a record is read with a warning"
+    text = (root / 'figures/evaluation/tiny-imagenet-40.json').read_text()
+    path = tmp_path / 'evaluation/results.json'
+    path.parent.mkdir()
+    path.write_text(text)
+    assert read_rows(path) and check_records(tmp_path) == {path: 'sealed'}
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    if old == '"seal"':
+        with pytest.warns(UserWarning, match='results.json has no seal'): assert len(read_rows(path)) == 15
+        assert check_records(tmp_path, seal=True) == {path: 'sealed now'} and read_rows(path)
+        return
+    words = 'is no record of an evaluation' if 'results' in old else 'was altered: '
+    with pytest.raises(ValueError, match=words): read_rows(path)
+    for command in 'records', 'claims':
+        code, out, err = call(command, tmp_path)
+        assert code == 1 and words in out + err and 'Traceback' not in err
+
+
+def test_impossible_evaluation(tmp_path):
+    page = json.loads((root / 'figures/evaluation/tiny-imagenet-40.json').read_text())
+    page['results'][0]['top5'] = 70.
+    (tmp_path/'a.json').write_text(json.dumps({k: v for k, v in page.items() if k != 'seal'}))
+    with pytest.raises(ValueError, match='a.json was altered: .* a top-1 error of 65.25 and a top-5 error of 70.0'):
+        read_rows(tmp_path/'a.json')

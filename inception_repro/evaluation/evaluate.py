@@ -25,8 +25,9 @@ from ..support.processes import quiet
 from ..support.suggest import unknown
 from ..support.text import printable
 from ..training.fit import find_device
+from ..training.integrity import seal
 from ..training.recipe import Recipe, model_name, network_of
-from ..training.records import environment, read_run
+from ..training.records import environment, page_text, read_run
 
 # %% auto #0
 __all__ = ['Candidate', 'candidates', 'results', 'evaluation_images', 'evaluate']
@@ -208,4 +209,5 @@ def _write_record(path, rows, images, todo, black, env, meta):
     about = dict(data=images.name, classes=len(images.classes), images=len(images), stamp=images.stamp, **how,
                  blacklisted=None if black is None else int(black.sum()), size={c.name: c.size for c in todo},
                  trained={c.name: c.recorded for c in todo if c.recorded is not None}, environment=env)
-    atomic_write(path, json.dumps({**about, 'results': rows}, indent=1, ensure_ascii=False) + '\n')
+    page = json.loads(json.dumps({**about, 'results': rows}))
+    atomic_write(path, page_text({**page, 'seal': seal(page)}))

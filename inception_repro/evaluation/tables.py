@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..architecture.public import public_weights
 from ..support.tables import markdown_table, text_table
+from ..training.integrity import seal_broken
 
 # %% auto #0
-__all__ = ['tables', 'table_2', 'Row', 'Table', 'row_command', 'belongs', 'unread_note', 'compare', 'read_rows', 'show_tables',
-           'listing']
+__all__ = ['tables', 'table_2', 'Row', 'Table', 'row_command', 'belongs', 'unread_note', 'compare', 'read_evaluation',
+           'read_rows', 'show_tables', 'listing']
 
 # %% ../../nbs/library/25_tables.ipynb #949e35b4
 @dataclass(frozen=True)
@@ -138,11 +140,32 @@ def compare(number, # Table 2, 3, 4 or 5
     return '\n\n'.join([title, lines, *_notes(table, found, split)])
 
 # %% ../../nbs/library/25_tables.ipynb #0388631b
+def _impossible(rows):
+    "What no evaluation has written, in words; empty if there is nothing"
+    wrong = [r for r in rows if not 0 <= r['top5'] <= r['top1'] <= 100]
+    return ''.join(f"{r['name']} has a top-1 error of {r['top1']} and a top-5 error of {r['top5']}" for r in wrong[:1])
+
+def read_evaluation(path, # Of a record of `inception-repro evaluate`
+                   ) -> dict: # Raises `ValueError` for another file, or one that was altered
+    "What was evaluated, and `results`"
+    try:
+        page = json.loads(Path(path).read_text(encoding='utf-8'))
+        wrong = 'seal' in page and seal_broken(page) or _impossible(page['results']) # older records have no seal
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f'{path} is no record of an evaluation, {e!r}; write one with `inception-repro evaluate '
+                         '--record`') from None
+    if wrong: raise ValueError(f'{path} was altered: {wrong}; restore it, or evaluate again')
+    return page
+
 def read_rows(rows): # Results, or the path of an evaluation's record
     "Results, from a record if it is given"
-    if isinstance(rows, (str, Path)): return json.loads(Path(rows).read_text(encoding='utf-8'))['results']
-    return list(rows)
+    if not isinstance(rows, (str, Path)): return list(rows)
+    if 'seal' not in (page := read_evaluation(rows)):
+        warnings.warn(f'{rows} has no seal, so a change in it would not be noticed; `inception-repro records --seal` '
+                      'adds it')
+    return page['results']
 
+# %% ../../nbs/library/25_tables.ipynb #25d00002
 def show_tables(rows, # Results, or the path of an evaluation's record
                ) -> str: # Markdown
     "Those of the paper's tables for which there are results, with ours beside"

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from fastcore.basics import patch
+from ..evaluation.tables import read_rows
 from .plotting import chance_error
 from .trials import read_results
 from ..training.recipe import PRESETS, preset
@@ -136,7 +137,7 @@ def networks(self: Records, folder) -> set: # Recorded names
 def results(self: Records) -> list: # Dicts, as `compare` of the tables takes them
     "All results of `inception-repro evaluate` in `evaluation/`"
     files = sorted((self.root/'evaluation').glob('*.json'))
-    return [r for p in files for r in json.loads(p.read_text(encoding='utf-8'))['results']]
+    return [r for p in files for r in read_rows(p)]
 
 @patch
 def benchmark(self: Records, name): # Name of a file in `benchmarks/records`
