@@ -38,6 +38,8 @@ class _Commands(TyperGroup):
             way = '; the same command resumes' * (ctx.invoked_subcommand in _RESUMED)
             if isinstance(e, Terminated): raise Terminated(f'{e}{way}') from None
             raise Stopped(*e.args or [f'stopped{way}']) from None
+        except BrokenPipeError as e: # typer would print nothing; standard output raises `Unread`
+            raise RuntimeError(f'a process that this one needs has ended: {e}') from e
         except Exception as e:
             name = getattr(e, 'option_name', None)
             if name in ('--resume', '--continue'): e.message += '. To resume a run, run the same command again.'

@@ -19,10 +19,12 @@ from .support.processes import launched, quiet
 from .support.text import lenient_output
 
 # %% auto #0
-__all__ = ['Stopped', 'Terminated', 'say', 'run_command']
+__all__ = ['Stopped', 'Unread', 'Terminated', 'say', 'run_command']
 
 # %% ../nbs/library/49_run_command.ipynb #49a00005
 class Stopped(Exception): "Ctrl-C"
+
+class Unread(BaseException): "The reader of standard output, such as `head`, has closed it"
 
 class Terminated(BaseException): "SIGTERM or SIGHUP, while no run trains"
 
@@ -44,7 +46,7 @@ def _result(app, debug):
     except SystemExit as e: return e.code or 0, '', 'agreed'
     except Stopped as e: return 130, shell_text(e), 'agreed'
     except Terminated as e: return 75, str(e), 'agreed'
-    except BrokenPipeError: return 141, '', 'agreed' # the reader, such as `head`, has seen enough
+    except Unread: return 141, '', 'agreed'
     except Exception as e:
         if type(e).__name__ == 'OutOfTime': return 75, shell_text(e), 'agreed' # without importing torch
         if debug: print_exc()
@@ -64,6 +66,20 @@ def _catch_signals():
             own = signal.SIG_DFL, signal.default_int_handler # `nohup` ignores SIGHUP
             if signal.getsignal(number) in own: signal.signal(number, stop)
 
+def _name_stdout():
+    "An error of standard output says so, because the system gives it no file name"
+    def named(call):
+        def f(*args):
+            try: return call(*args)
+            except OSError as e:
+                if isinstance(e, BrokenPipeError): raise Unread from None # typer would end with exit code 1
+                raise OSError(e.errno, f'it cannot be written: {e.strerror}', 'standard output') from None
+        f.named = True
+        return f
+    for k in 'write', 'flush':
+        if not hasattr(call := getattr(sys.stdout, k), 'named'):
+            with suppress(AttributeError): setattr(sys.stdout, k, named(call)) # a stream of another program
+
 def run_command(app): # A typer app. Ends the process
     "Run a command, and print any error as one line"
     for name in 'stdout', 'stderr': # a closed one is None
@@ -72,15 +88,17 @@ def run_command(app): # A typer app. Ends the process
     if debug: os.environ['INCEPTION_REPRO_DEBUG'] = '1' # for the processes that this one starts
     sys.argv = [o for o in sys.argv if o != '--debug']
     lenient_output()
+    _name_stdout()
     _catch_signals()
     if (code := early_code()) is not None: sys.exit(process_code(code))
     if quiet(): sys.stdout = open(os.devnull, 'w')
     code, words, outcome = _result(app, debug)
+    try: sys.stdout.flush()
+    except (OSError, Unread) as e:
+        gone = isinstance(e, Unread)
+        code, words = code or (141 if gone else 1), words or ('' if gone else error_line(e))
+        with suppress(OSError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if words and quiet() and outcome != 'agreed': # else the first process prints the same
         print(f"inception-repro: process {os.environ['RANK']}: {words}", file=sys.stderr)
     elif words: say(words)
-    try: sys.stdout.flush()
-    except OSError: # nobody reads it, or its disk is full
-        code = code or 1
-        with suppress(OSError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(process_code(code, outcome))

@@ -3,6 +3,7 @@
 Not in a notebook: it starts processes.
 """
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -118,3 +119,38 @@ def test_minutes_that_are_none(minutes, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['inception-repro', 'train', 'inception_v3', '--minutes', minutes])
     with pytest.raises(SystemExit) as e: cli.main()
     assert e.value.code == 1 and f'--minutes is {minutes}; use a number above 0' in capsys.readouterr().err
+
+
+COMMAND = [sys.executable, '-c', 'from inception_repro.cli import main; main()']
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs a full disk')
+@pytest.mark.parametrize('args', [['models'], ['models', '--json'], ['recipe'], ['--help'], ['--version']])
+@pytest.mark.parametrize('buffered', ['', '1'])
+def test_full_standard_output(args, buffered):
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run([*COMMAND, *args], stdout=full, stderr=subprocess.PIPE, text=True,
+                              env={**os.environ, 'PYTHONUNBUFFERED': buffered})
+    words = 'inception-repro: standard output: it cannot be written: No space left on device\n'
+    assert (done.returncode, done.stderr) == (1, words)
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='needs POSIX')
+@pytest.mark.parametrize('args', [['models'], ['--help']])
+def test_closed_standard_output(args):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*COMMAND, *args], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, '')
+
+
+def test_broken_pipe_between_processes(monkeypatch):
+    "It is no reader of standard output that has seen enough"
+    import inception_repro.evaluation.evaluate as module
+
+    def fails(*args, **kwargs): raise BrokenPipeError(32, 'Broken pipe')
+    monkeypatch.setattr(module, 'evaluate', fails)
+    code, out, err = call('evaluate', 'inception_v4.released')
+    assert (code, out) == (1, '')
+    assert err == 'inception-repro: a process that this one needs has ended: [Errno 32] Broken pipe\n'
