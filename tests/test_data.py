@@ -1,4 +1,7 @@
 "The layouts of datasets, and bad layouts and arguments. Not in a notebook: it is a long table of small folders."
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -63,12 +66,19 @@ def test_labels_that_are_missing_are_named(tmp_path):
 
 
 @pytest.mark.parametrize('name', [o for o in NAMES if o != 'fractals'])
-def test_fastai_s_names(root, name, monkeypatch):
+def test_fastai_s_names(root, name, monkeypatch, tmp_path):
     from fastai.data import external
     asked = []
-    monkeypatch.setattr(external, 'untar_data', lambda url: asked.append(url) or root)
-    data = load(name, size=8, cache=root.parent, progress=False)
+    def untar(url, data, base):
+        asked.append(url)
+        return Path(shutil.copytree(root, data / name))
+    monkeypatch.setattr(external, 'untar_data', untar)
+    monkeypatch.setattr('inception_repro.data.load.check_reachable', lambda url: None)
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    monkeypatch.delenv('FASTAI_HOME', raising=False)
+    data = load(name, size=8, cache=tmp_path / 'cache', progress=False)
     assert data.name == name and asked[0].endswith('.tgz') and len(data.train) == 6
+    assert (tmp_path / 'cache/fastai/data' / name).is_dir()
 
 
 def test_valid_is_another_name_for_val_and_counts_select(root):
