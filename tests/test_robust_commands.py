@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -111,6 +113,21 @@ def test_record_to_a_device_and_through_a_link(tmp_path):
         assert link.is_symlink() and (tmp_path/'there/record.json').read_text() == text
     code = "from inception_repro.support.files import atomic_write; atomic_write('/dev/stdout', 'to a pipe')"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout == 'to a pipe'
+
+
+@pytest.mark.skipif(not os.access('/dev/shm', os.W_OK), reason='needs a disk in memory')
+def test_a_disk_below_dev():
+    with TemporaryDirectory(dir='/dev/shm') as tmp:
+        for text in 'one', 'two':
+            assert atomic_write(check_writable(Path(tmp)/'new/record.json'), text).read_text() == text
+        with locked(Path(tmp)/'new'): pass
+        assert os.listdir(Path(tmp)/'new') == ['record.json']
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self'), reason='needs Linux')
+def test_why_nothing_can_be_written():
+    with pytest.raises(OSError) as e: check_writable('/proc/x/record.json')
+    assert error_line(e.value) == '/proc/x/record.json: it cannot be written: No such file or directory'
 
 
 def test_file_system_without_locks(tmp_path, monkeypatch):

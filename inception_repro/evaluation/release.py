@@ -11,7 +11,7 @@ from shutil import make_archive
 
 from ..architecture.build import build
 from ..architecture.weights import load_weights
-from ..support.files import atomic_write
+from ..support.files import atomic_write, check_writable
 from ..training.recipe import network_of
 from ..training.records import check_run, read_run
 
@@ -31,6 +31,7 @@ def release(runs, # Folder with the records of one dataset
     if not (files := sorted(Path(weights).glob('*.safetensors'))):
         raise FileNotFoundError(f'{weights} holds no weights; train with save_weights (--weights), and give its folder '
                                 'for this dataset')
+    check_writable(Path(out) / 'SHA256SUMS')
     done = []
     for path in files:
         run = check_run(read_run(Path(runs) / f'{path.stem}.csv'))

@@ -62,8 +62,10 @@ def _mode(path):
     try: return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError): return None
 
-def _special(path, mode): # /dev/stdout may lead to a regular file that another program has opened
-    return mode is not None and not stat.S_ISREG(mode) or os.path.abspath(path).startswith(('/dev/', '/proc/'))
+_OPENED = '/dev/stdout', '/dev/stderr', '/dev/fd/', '/proc/' # may lead to a regular file that a program has opened
+
+def _special(path, mode): # /dev/shm is a usual disk
+    return mode is not None and (not stat.S_ISREG(mode) or os.path.abspath(path).startswith(_OPENED))
 
 def _write(f, data):
     if callable(data): data(f)
