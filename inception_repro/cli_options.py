@@ -126,6 +126,13 @@ def recipe_changes(settings, # Texts `field=value`, or None
     return given | {k: _value(v) for k, v in (s.split('=', 1) for s in settings or ())}
 
 # %% ../nbs/library/44_options.ipynb #a64ac498
+def _check_seal(path, page):
+    "Raise `ValueError` if the `.json` of a record has a seal of other fields"
+    from inception_repro.training.integrity import page_digest
+    seal = page.get('seal')
+    if 'seal' in page and not (isinstance(seal, dict) and seal.get('page') == page_digest(page)):
+        raise ValueError(f'{path} was altered after its run had written it; restore it, and change fields with --set')
+
 def read_recipe(path, # TOML, the .json of a record, or None
                 drop=(), # Fields that the command sets itself
                ) -> dict: # Raises `ValueError` for a file that is no recipe
@@ -135,12 +142,13 @@ def read_recipe(path, # TOML, the .json of a record, or None
         raise ValueError(f'no file {path}; give TOML with fields of the recipe, or the .json of a record')
     text = file_text(path)
     try:
-        found = json.loads(text) if Path(path).suffix == '.json' else tomllib.loads(text)
+        page = found = json.loads(text) if Path(path).suffix == '.json' else tomllib.loads(text)
         if isinstance(found, dict): found = found.get('recipe', found)
         if not isinstance(found, dict): raise ValueError(f'it holds {type(found).__name__}')
     except (ValueError, RecursionError) as e:
         raise ValueError(f'{path} is neither TOML nor the .json of a record, {e}; '
                          '`inception-repro recipe` prints such a file') from None
+    _check_seal(path, page)
     for k in found:
         if k not in FIELDS: raise ValueError(f'{path}: ' + unknown('field', k, FIELDS, most=len(FIELDS)))
     return {k: None if v == 'None' else v for k, v in found.items() if k not in drop}

@@ -145,6 +145,8 @@ def test_absurd_sizes_are_refused_at_once(tmp_path):
     for wrong, words in (
             (lambda: arms(preset('demo'), 10**9), 'at most 1000'),
             (lambda: stability(seeds=10**9, out=tmp_path), 'at most 1000'),
+            (lambda: stability(wide_steps=-3, out=tmp_path), 'wide_steps is -3; use 1 to'),
+            (lambda: bench(width=1e308), 'width is 1e.308; use at most 1,000'),
             (lambda: preset('demo', epochs=10**6, evals=10**4, per_class=1), 'at most 1,000,000 in all'),
             (lambda: preset('demo', ''), "unknown model ''"), (lambda: bench(px=10**9), 'px is 1000000000'),
             (lambda: bench(bs=10**30), 'bs is 1000'), (lambda: plan(steps=10**9), 'steps is'),

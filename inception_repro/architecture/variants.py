@@ -49,6 +49,7 @@ def widen(node, # A figure
           width, # Factor on every number of filters; below 1 makes the figure narrower
          ):
     "The same figure with every number of filters multiplied and rounded"
+    if not abs(width) <= 1000: raise ValueError(f'width is {width}; use at most 1,000')
     def f(n):
         if not isinstance(n, Conv): return n
         nf = round(n.nf * width)

@@ -231,6 +231,7 @@ def main(jobs: int = 1, draw: bool = False, limit: float = None, seeds: int = 1,
     check_writable(Path(out)/'stability.md')
     if not draw:
         check_seeds(seeds)
+        if not 1 <= wide_steps <= 10**6: raise ValueError(f'wide_steps is {wide_steps}; use 1 to 1,000,000')
         todo, seconds = trials(seeds, wide_steps), limit and 60 * limit
         run_trials(todo, runs, jobs, say, seconds, source=data, device=device, **base)
     for p in draw_stability(Path(runs)/dataset, Path(out)/dataset if base else out, say): say(p)
