@@ -46,7 +46,7 @@ def test_a_changed_source_is_decoded_again(root, change, monkeypatch):
 
 
 def test_an_interrupted_cache_leaves_nothing(root, monkeypatch):
-    def stop(*args): raise KeyboardInterrupt
+    def stop(*args, **kwargs): raise KeyboardInterrupt
     with monkeypatch.context() as m:
         m.setattr(pixels, 'read', stop)
         with pytest.raises(KeyboardInterrupt): quiet(root)
