@@ -25,9 +25,9 @@ def test_models_answers_without_torch():
 
 
 def test_draw(tmp_path):
-    assert shell('draw', 'inception_resnet_v2.released', '--to', tmp_path / 'a' / 'net.png')[0] == 0
+    assert call('draw', 'inception_resnet_v2.released', '--to', tmp_path / 'a' / 'net.png')[0] == 0
     assert (tmp_path / 'a' / 'net.png').read_bytes().startswith(b'\x89PNG')
-    code, out, err = shell('draw', 'fig04', '--to', tmp_path / 'f.bmp')
+    code, out, err = call('draw', 'fig04', '--to', tmp_path / 'f.bmp')
     assert (code, out) == (1, '') and err.startswith('inception-repro: cannot write') and len(err.splitlines()) == 1
 
 

@@ -124,7 +124,7 @@ def test_rates_on_any_images(tiny_imagenet, tmp_path):
     assert {(r['dataset'], r['epochs'], r['compress'], r['width'])
             for r in recipes} == {('tiny-imagenet-200', 1, 200., 1/16)}
     table = (tmp_path / 'o/rates.md').read_text()
-    assert 'RMSProp 0.015' in table and 'AdamW' not in table and 'after 1 epoch, %' in table
+    assert 'RMSProp 0.015' in table and 'AdamW' not in table and 'after 1 epoch (%)' in table
 
 
 def test_figures_of_a_mixed_folder(tmp_path):

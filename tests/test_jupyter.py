@@ -99,7 +99,7 @@ def test_a_network_of_your_own_is_trained(tmp_path):
     paths = inception_repro.reproduce(recipe, models=[inception_v4, mine()], out=tmp_path / 'r', runs=tmp_path, jobs=1,
                                       controls=False, progress=False, say=lambda _: None)
     table = paths[-1].read_text(encoding='utf-8')
-    assert 'mine.' in table and 'Inception-v4 |' in table
+    assert '| mine |' in table and '| Inception-v4 |' in table
 
 
 def test_what_is_no_network():

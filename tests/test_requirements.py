@@ -20,7 +20,7 @@ if not (root / 'settings.ini').exists() or not (root / 'constraints.txt').exists
     pytest.skip('needs a checkout', allow_module_level=True)
 
 MODULES = {'pillow': 'PIL', 'pyyaml': 'yaml'}  # distribution → module, where the names differ
-OPTIONAL = {'IPython', 'timm'}  # imported in functions only: in a notebook, and by `register_timm`
+OPTIONAL = {'IPython', 'timm', 'torchvision'}  # imported in functions only: in a notebook, by `register_timm`, as decoder
 
 
 @cache
@@ -79,7 +79,7 @@ def test_notebooks_import_what_is_declared():
             text = re.sub(r'^\s*[%!?].*$', '', ''.join(c['source']), flags=re.M)
             if c['cell_type'] == 'code' and not text.startswith('%%'):
                 found |= {*third_party(ast.walk(ast.parse(text)), {'inception_repro'})}
-    assert found <= declared('dev') | {'IPython'}  # which JupyterLab requires
+    assert found <= declared('dev') | {'IPython', 'torchvision'}  # which JupyterLab and fastai require
 
 
 # Pins

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
-from command_fixtures import shell
+from command_fixtures import call, shell
 from training_fixtures import ENV, TINY, folder
 
 from inception_repro.evaluation.evaluate import evaluate
@@ -42,7 +42,7 @@ def test_absurd_number_of_seeds():
     ['train', 'inception_v4', '--set', 'width=1_0'], ['train', 'inception_v4', '--set', 'width=' + '(' * 5000],
     ['reproduce', '--seeds', '9' * 400], ['figures', '/dev/null'], ['records', '/proc/self/mem']])
 def test_one_line(args):
-    code, _, err = shell(*args)
+    code, _, err = call(*args)
     assert code == 1 and err.startswith('inception-repro: ') and err.count('\n') == 1
 
 

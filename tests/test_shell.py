@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
-from command_fixtures import call, shell
+from command_fixtures import call
 from typer.main import get_command
 from typer.models import OptionInfo
 from typer.testing import CliRunner
@@ -64,7 +64,7 @@ def test_options_have_one_meaning():
 
 
 def test_fields_of_set_are_listed():
-    text = ' '.join(shell('train', '--help')[1].replace('│', ' ').split())
+    text = ' '.join(call('train', '--help')[1].replace('│', ' ').split())
     assert all(f in text for f in FIELDS[1:])
     assert sorted(PRESETS) == sorted(['demo', 'fractals20', 'tiny40', 'tiny', 'paper'])
 
@@ -81,14 +81,14 @@ def test_recipe_is_printed_and_read(name, tmp_path):
 
 
 def test_a_record_is_repeated(tmp_path):
-    code, out, err = shell('train', 'inception_resnet_v1', '--runs', tmp_path / 'a', *TINY, '--seed', 3)
+    code, out, err = call('train', 'inception_resnet_v1', '--runs', tmp_path / 'a', *TINY, '--seed', 3)
     assert code == 0 and out.count('\n') == 1 and 'epoch 1 of 1' in err, err  # progress is on standard error
     record = tmp_path / 'a/fractals/inception_resnet_v1-3.json'
     code, out, err = run('train', '--recipe', record, '--runs', tmp_path / 'b', '--lr', '.01', '--device', 'cpu')
     assert code == 0, err
     old, new = (read_run(tmp_path / f'{o}/fractals/inception_resnet_v1-3.csv').meta['recipe'] for o in 'ab')
     assert new == {**old, 'lr': .01}
-    code, out, err = shell('train', '--runs', tmp_path / 'c', *TINY)
+    code, out, err = call('train', '--runs', tmp_path / 'c', *TINY)
     assert code == 1 and 'no network is named; see `inception-repro models`' in err
 
 
@@ -96,9 +96,9 @@ def test_recipe_files_that_are_none(tmp_path):
     for text, words in [('epochs: 3', 'is neither TOML nor'), ('epoch = 3', "did you mean 'epochs'"),
                         ('epochs = 0', 'epochs is 0; use')]:
         (tmp_path / 'r.toml').write_text(text)
-        code, _, err = shell('train', 'inception_v4', '--recipe', tmp_path / 'r.toml')
+        code, _, err = call('train', 'inception_v4', '--recipe', tmp_path / 'r.toml')
         assert code == 1 and words in err and err.count('\n') == 1, err
-    assert 'no file' in shell('reproduce', '--recipe', tmp_path / 'none.toml')[2]
+    assert 'no file' in call('reproduce', '--recipe', tmp_path / 'none.toml')[2]
 
 
 def test_json():
@@ -123,15 +123,15 @@ def test_networks_that_do_not_fit(args, words):
     (['train', 'inception_v4', '--out', 'x'], 'Use --runs, the folder of the records.'),
     (['draw', 'fig04', '--out', 'x.svg'], 'Use --to.'), (['evaluate', 'x', '--out', 'y'], 'Use --predictions.')])
 def test_renamed_options(args, words):
-    code, _, err = shell(*args)
+    code, _, err = call(*args)
     assert code == 2 and words in ' '.join(err.replace('│', ' ').split())
 
 
 def test_weights_are_a_folder(tmp_path):
-    code, _, err = shell('train', 'inception_v4', '--weights', tmp_path / 'a.safetensors')
+    code, _, err = call('train', 'inception_v4', '--weights', tmp_path / 'a.safetensors')
     assert code == 1 and 'give a folder, in which the file is DATASET/MODEL-SEED.safetensors' in err
 
 
 def test_stability_is_a_command(tmp_path):
-    code, _, err = shell('stability', '--draw', '--runs', tmp_path, '--out', tmp_path / 'o')
+    code, _, err = call('stability', '--draw', '--runs', tmp_path, '--out', tmp_path / 'o')
     assert code == 1 and str(tmp_path) in err and err.count('\n') == 1

@@ -1,21 +1,14 @@
 "The shortcut experiment end to end: its command, and a study that resumes. Not in a notebook: it trains networks."
-import os
-import subprocess
-import sys
 import warnings
 
 import pytest
+from command_fixtures import call
 
 from inception_repro.training.recipe import preset
 from inception_repro.results.shortcut import ARMS, arms, read_shortcut, run_shortcut
 
 
-def shell(*args):
-    done = subprocess.run([sys.executable, '-c', 'from inception_repro.cli import main; main()',
-                           'shortcut', *map(str, args)],
-                          capture_output=True, text=True, timeout=600,
-                          env={**os.environ, 'COLUMNS': '120', 'FORCE_COLOR': ''})
-    return done.returncode, done.stdout, done.stderr
+def shortcut(*args): return call('shortcut', *args)
 
 
 TINY = [o for s in ('classes=3', 'per_class=22', 'valid_per_class=4', 'evals=2', 'width=0.0625', 'bs=16')
@@ -24,7 +17,7 @@ TINY = [o for s in ('classes=3', 'per_class=22', 'valid_per_class=4', 'evals=2',
 
 def test_the_command(tmp_path):
     where = '--runs', tmp_path / 'runs', '--out', tmp_path / 'out'
-    code, out, err = shell(*TINY, '--models', 'inception_v3', '--seeds', 1, '--epochs', 1,
+    code, out, err = shortcut(*TINY, '--models', 'inception_v3', '--seeds', 1, '--epochs', 1,
                            '--size', 79, '--jobs', 1, '--device', 'cpu', *where)
     assert code == 0, err
     folder = tmp_path / 'runs/79px/fractals'
@@ -38,7 +31,7 @@ def test_the_command(tmp_path):
     before = {p: p.read_bytes() for p in folder.glob('*.csv')}
     table = (tmp_path / 'out/79px-fractals/shortcut.md')
     table.unlink()
-    code, out, err = shell('--draw', *where)
+    code, out, err = shortcut('--draw', *where)
     assert code == 0 and table.exists() and before == {p: p.read_bytes() for p in folder.glob('*.csv')}
 
 
@@ -49,12 +42,12 @@ def test_the_command(tmp_path):
     (['--draw', '--runs', 'nowhere'], 'nowhere holds no records'),
     (['--set', 'px=99'], '--set does not take px; use --size')])
 def test_mistakes(args, words):
-    code, out, err = shell(*args)
+    code, out, err = shortcut(*args)
     assert (code, out) == (1, '') and words in err and len(err.splitlines()) == 1
 
 
 def test_help_says_what_it_does():
-    code, out, _ = shell('--help')
+    code, out, _ = shortcut('--help')
     assert (code == 0
             and all(o in out for o in ('--preset', '--data', '--models', '--draw', '--size', '--minutes',
                                        'Train networks with shortcuts')))
