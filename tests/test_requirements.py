@@ -20,7 +20,8 @@ if not (root / 'settings.ini').exists() or not (root / 'constraints.txt').exists
     pytest.skip('needs a checkout', allow_module_level=True)
 
 MODULES = {'pillow': 'PIL', 'pyyaml': 'yaml'}  # distribution → module, where the names differ
-OPTIONAL = {'IPython', 'timm', 'torchvision'}  # imported in functions only: in a notebook, by `register_timm`, as decoder
+# imported in functions only: in a notebook, by `register_timm`, as a decoder
+OPTIONAL = {'IPython', 'timm', 'torchvision'}
 
 
 @cache
