@@ -142,7 +142,8 @@ def check_figure(lab, shots):
 
 def check_widget(lab, shots):
     from selenium.webdriver.common.keys import Keys
-    cell = next(c for c in lab.all('.jp-Notebook .jp-Cell') if lab.all('.widget-slider', c))
+    with_slider = lambda: next((c for c in lab.all('.jp-Notebook .jp-Cell') if lab.all('.widget-slider', c)), None)
+    cell = wait(lab.page, 'a slider', with_slider, 60)
     before = wait(lab.page, 'the pictures below the sliders', lambda: lab.pictures(cell), 60)
     handle, value = lab.all('.noUi-handle', cell)[0], lab.all('.widget-readout', cell)[0]
     old = value.text
