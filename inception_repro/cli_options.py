@@ -233,7 +233,7 @@ def memory_limit(memory, # GiB, or None
 def use_cache(folder, # `Path`, or None
              ): # Raises `OSError` if it cannot be written
     "Make a folder the user's cache, for this process and those that it starts"
-    if folder is None or str(folder) == os.environ.get('XDG_CACHE_HOME'): return
+    if folder is None or folder == Path(os.environ.get('XDG_CACHE_HOME', '')): return
     folder = folder.expanduser().absolute()
     check_cache(folder)
     os.environ['XDG_CACHE_HOME'] = str(folder)

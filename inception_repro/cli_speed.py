@@ -22,6 +22,8 @@ def _exchange(rows):
     "What the exchange of gradients is assumed to take"
     most = max(rows, key=lambda r: r['gradient_bytes'])
     what, where = f"{most['gradient_bytes'] / 2**20:.0f} MiB of gradients in a step", most['exchange_measured_on']
+    if where and not any(r['exchange_seconds'] for r in rows):
+        return 'This recipe has too few replicas to share: the devices train different networks, and exchange nothing.'
     if not where: return f'The exchange of {what} is assumed to be hidden behind the computation.'
     return (f"The exchange of {what} is assumed to add {1e3 * most['exchange_seconds']:.0f} ms; this is an estimate "
             f'from a few processes on {where}.')

@@ -159,6 +159,13 @@ def test_a_dataset_without_twins_is_listed_with_the_others(tmp_path, slow, verdi
     assert none.endswith('× (no twins)')
 
 
+@pytest.mark.parametrize('half, verdict', [(3, NOT_OBSERVED), (6, CONTRADICTED)])
+def test_a_dataset_without_twins_does_not_save_a_cause(tmp_path, half, verdict):
+    nets = {PURE: (3, 20), RESIDUAL: (1.5, 20)}
+    for more, name in ({TWIN: (half, 20)}, 'fractals'), ({}, 'tiny-imagenet-40'):
+        assert judged(faster(large, causal=True), tmp_path, nets | more, dataset=name).verdict == verdict
+
+
 def test_every_dataset_of_a_pair_is_in_the_evidence_of_the_cause(page):
     "The same numbers as in the caption of the figure of this pair"
     of = lambda start: next(j for c, j in page.rows if c.quote.startswith(start) and 'Inception-v4' in j.brief)

@@ -61,10 +61,24 @@ def test_processes_that_decode_remain_from_one_epoch_to_the_next(photos):
 def test_a_killed_process_is_replaced(photos):
     b = loader(photos, 1).train
     list(b)
-    b.kept._iterator._workers[0].kill()
-    with pytest.raises(RuntimeError, match='exited unexpectedly'): list(b)
+    process = b.kept._iterator._workers[0]
+    process.kill() # as Ctrl-C ends it between two calls of `fit`
+    process.join()
     same(loader(photos).train, b.seek(0))
     b.close()
+
+
+def test_a_pass_that_ends_late_changes_nothing(photos):
+    b = loader(photos, 1).train
+    next(late := iter(b))
+    same(loader(photos).train, b.seek(0)) # another pass, whose processes remain
+    kept = b.kept
+    late.close()
+    assert b.kept is kept is not None
+    next(late := iter(b))
+    b.close()
+    late.close()
+    assert b.kept is None
 
 
 def test_a_file_is_tried_again_in_the_next_epoch(photos):

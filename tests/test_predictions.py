@@ -18,6 +18,16 @@ from inception_repro.evaluation.validation import valid_images
 from evaluation_fixtures import Reads
 
 
+def test_processes_with_different_weights_are_refused(tmp_path, monkeypatch):
+    from inception_repro.evaluation import predict as module
+    class Two:
+        gather = staticmethod(lambda mine: [mine, ('other weights', *mine[1:])])
+    monkeypatch.setattr(module, 'join', lambda device: Two())
+    with pytest.raises(ValueError, match='the processes have different weights or images'):
+        module.predict(Reads(), valid_images('fractals', 4, 2, 16), tmp_path, 1, 16, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 # Ensembles
 
 def made_up(name, n=40, classes=6, seed=0):

@@ -81,6 +81,7 @@ class Batches:
         self.seek(0)
 
     kept = None # the `DataLoader` of files between two passes
+    turn = 0 # number of the present pass over files
     told = False # whether a warning of the GPU's decoder was given
     def __getstate__(self): return {k: v for k, v in self.__dict__.items() if k != 'kept'} # of a copy
 
@@ -183,8 +184,9 @@ def _loader(self: Batches):
     dl, self.kept, pin = self.kept, None, self.device.type == 'cuda'
     files = _Files(self.dataset.x, self.size, self.gpu_decodes)
     what = lambda o: (o.paths, o.size, o.later)
-    if dl is not None and what(dl.dataset) == what(files) and (dl.num_workers, dl.pin_memory) == (self.workers, pin):
-        return dl
+    alive = lambda: all(w.is_alive() for w in getattr(getattr(dl, '_iterator', None), '_workers', ())) # Ctrl-C ends them
+    if (dl is not None and what(dl.dataset) == what(files) and alive()
+        and (dl.num_workers, dl.pin_memory) == (self.workers, pin)): return dl
     return DataLoader(files, batch_sampler=_Passes(), num_workers=self.workers, pin_memory=pin,
                       collate_fn=list if self.gpu_decodes else _collate, persistent_workers=self.workers > 0,
                       generator=generator('workers', self.seed)) # else it would use the run's own generator
@@ -205,14 +207,17 @@ def _decode(self: Batches, files, items):
 # %% ../../nbs/library/12_batches.ipynb #5d1a0c22
 @patch
 def _stream(self: Batches, epoch, start):
+    self.turn = turn = self.turn + 1
     dl, rows = self._loader(), lambda idx, u: [None] * len(idx) if u is None else u.tolist()
     dl.batch_sampler.batches = ([(epoch, i, v) for i, v in zip(idx.tolist(), rows(idx, u))]
                                 for idx, u in self.drawn(epoch, start))
     try: yield from self._batches_of(dl, epoch, start)
-    except Exception: # such as a worker process that was killed
+    except GeneratorExit: raise # the pass ends early
+    except BaseException: # such as a worker process that was killed, or Ctrl-C
         dl = None
         raise
-    finally: self.kept = dl
+    finally:
+        if self.turn == turn: self.kept = dl # else another pass has begun, or the processes were ended
 
 @patch
 def _batches_of(self: Batches, dl, epoch, start):
@@ -244,7 +249,7 @@ def to(self: Batches, device, # Such as 'cuda'
 @patch
 def close(self: Batches):
     "End the processes that decode; the next pass starts them again"
-    self.kept = None
+    self.kept, self.turn = None, self.turn + 1
 
 @patch
 def new(self: Batches, dataset=None, # Another `Split`; or a list of images, or of (image, label)

@@ -145,7 +145,7 @@ def _untar(url, home, data):
 
 def _config(home, save):
     "The settings of fastai in a folder: where its archives and datasets are"
-    from fastcore.foundation import Config
+    from fastai.data.external import Config # releases of fastcore have it in different modules
     return Config(home, 'config.ini', create=_FASTAI, save=save)
 
 def _download(url, home):

@@ -152,6 +152,8 @@ def predict(net, # Module: images in [-1, 1] to logits; it is moved to the devic
     weights = digest(*(v.detach().cpu().float().flatten() for v in net.state_dict().values()))[:16]
     n, told = max(1, bs // len(method(300, 200, size))), dict(name=name, weights=weights, data=images.name, crops=said)
     group = join(device)
+    if len({str(o) for o in group.gather((weights, images.stamp, n, said, how))}) > 1:
+        raise ValueError('the processes have different weights or images; give the same to all')
     with group.holding(lambda: locked(Path(folder))):
         fresh = group.agree(lambda: fresh and not begun(folder))
         store = group.agree(lambda: Store(folder, images, told | how, n, fresh))

@@ -5,7 +5,7 @@
 # %% ../../nbs/library/37_judges.ipynb #e96e181d
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +182,9 @@ def faster(pair, # Pure and residual network
         found = records.sets(pair, test, shortcut=causal)
         if not found: return _nothing(pair, TRAIN['short'])
         some, need = causal and any(map(test, found)), MUCH if much else FASTER
-        return combine(*(_faster(records, f, *pair, metric, need, causal, some) for f in found))
+        parts = [_faster(records, f, *pair, metric, need, causal, some) for f in found]
+        counts = [j for f, j in zip(found, parts) if not some or test(f) or j.verdict != CONFIRMED] # see `_caused`
+        return replace(combine(*parts), verdict=weigh(j.verdict for j in counts))
     return judge
 
 # %% ../../nbs/library/37_judges.ipynb #e58efdcf

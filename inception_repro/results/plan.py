@@ -59,7 +59,7 @@ def _images_per_second(r, classes, device, n, parts, steps):
     from inception_repro.training.learner import profile_step
     x = torch.randint(0, 256, (2 * n, 3, r.stored, r.stored), dtype=torch.uint8)
     split = Split(x, torch.arange(2 * n) % classes, torch.ones(2 * n))
-    data = Data('random', tuple(map(str, range(classes))), split, split, '', [])
+    data = Data('random', tuple(map(str, range(classes))), split, split, '', [], r.decoder)
     return n / sum(profile_step(replace(r, bs=n, replicas=parts, classes=None), data, device, steps, 2).values())
 
 def _estimate(r, device, bs, steps, processes, exchange, decoded):
@@ -130,7 +130,8 @@ def decoded_per_second(recipe, n=30): # Timed images
     import torch
     from inception_repro.data.augment import ROW, crop_box
     from inception_repro.data.fractals import generator
-    from inception_repro.data.pixels import read
+    from inception_repro.data.pixels import check_decoder, read
+    check_decoder(recipe.decoder) # else each failure would count as an image
     rows, threads, seconds = torch.rand(n, 1, ROW, generator=generator('plan')), torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:

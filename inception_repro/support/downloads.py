@@ -11,7 +11,7 @@ import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from .files import check_writable
@@ -64,7 +64,7 @@ def disk_error(e, # What a download has raised
                folder, # Where it writes, for an error without a file name
               ) -> str: # Empty if it is not about the disk
     "The file and the reason, if a download could not be written"
-    if not isinstance(e, OSError) or not (e.filename or e.errno in _DISK): return ''
+    if not isinstance(e, OSError) or isinstance(e, URLError) or not (e.filename or e.errno in _DISK): return ''
     return f'{e.filename or folder}: {e.strerror}'
 
 @contextmanager

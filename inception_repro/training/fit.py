@@ -202,7 +202,7 @@ def _with_loaders(recipe, dls):
         raise ValueError(f"the images come from DataLoaders, but the recipe's dataset is {recipe.dataset!r}; give it "
                          "another name, such as preset('demo', dataset='pets')")
     data, (x, *_) = own_data(dls, recipe.dataset), dls.one_batch()
-    own = dict(bs=dls.train.bs, px=x.shape[-1], stored=x.shape[-1], classes=len(data.classes))
+    own = dict(bs=dls.train.bs, px=x.shape[-1], stored=x.shape[-1], classes=len(data.classes), decoder='pillow')
     return replace(recipe, **own, per_class=None, valid_per_class=None), data
 
 # %% ../../nbs/library/19_fit.ipynb #56def22a
