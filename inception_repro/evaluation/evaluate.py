@@ -21,7 +21,7 @@ from .predictions import ensemble, errors, load_predictions
 from .validation import Images, blacklisted, find_blacklist, valid_images
 from ..support.files import atomic_write, check_writable
 from ..support.messages import UserError
-from ..support.processes import quiet
+from ..support.processes import join, quiet
 from ..support.suggest import unknown
 from ..support.text import printable
 from ..training.fit import find_device
@@ -188,10 +188,12 @@ def evaluate(what: str | Path | list, # Networks, as `candidates` takes them
     todo, device = candidates(what, runs), find_device(device)
     for path in (Path(out)/'x', record): # before hours of predictions
         if path: check_writable(path)
-    images = evaluation_images(data, todo, classes)
+    group = join(device) # on each host, one process reads the folder and downloads first
+    images = group.in_turns(lambda: evaluation_images(data, todo, classes))
     black = _black(images, blacklist)
     found, out = {}, Path(out)
-    for c, net in [(c, c.build(len(images.classes))) for c in todo]: # build all before hours of predictions
+    nets = group.in_turns(lambda: [c.build(len(images.classes)) for c in todo])
+    for c, net in zip(todo, nets): # build all before hours of predictions
         for n in crops:
             pred = predict(net, images, out/f'{c.name}-{n}', n, c.size, c.name, device=device, **kwargs)
             found[c.name, n] = results(pred, [c.model], black)

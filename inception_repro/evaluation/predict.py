@@ -167,6 +167,7 @@ def predict(net, # Module: images in [-1, 1] to logits; it is moved to the devic
             for first in range(0, len(parts), group.world): # a part for each process
                 k = first + group.rank
                 some = [next(found) for _ in (parts[k] if k < len(parts) else ())]
+                group.total(torch.zeros(1, device=device)) # within the time limit of a step, which `gather` has not
                 for p, reasons in group.gather((rows(some), [why for *_, why in some])):
                     if group.first and len(p): store.append(p, reasons)
                 meter.update(store.have)
