@@ -97,7 +97,7 @@ def test_two_steps_of_the_gpu_runs(tiny_imagenet, tmp_path):
                 r.meta['recipe']['compile']) == ('bf16', 200, True)
     names = {f'fig{n}.{e}' for n in range(21, 27) for e in ('svg', 'png')}
     assert {p.name for p in (tmp_path / 'o').iterdir()} == {'summary.md', *names}
-    assert ('tiny-imagenet-200' in (tmp_path / 'o/fig26.svg').read_text()
+    assert ('Tiny ImageNet' in (tmp_path / 'o/fig26.svg').read_text()
             and 'Inception-ResNet-v2 (10/20/10)' in (tmp_path / 'o/summary.md').read_text())
 
 
