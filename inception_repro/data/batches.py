@@ -184,8 +184,8 @@ def _loader(self: Batches):
     dl, self.kept, pin = self.kept, None, self.device.type == 'cuda'
     files = _Files(self.dataset.x, self.size, self.gpu_decodes)
     what = lambda o: (o.paths, o.size, o.later)
-    alive = lambda: all(w.is_alive() for w in getattr(getattr(dl, '_iterator', None), '_workers', ())) # Ctrl-C ends them
-    if (dl is not None and what(dl.dataset) == what(files) and alive()
+    workers = getattr(getattr(dl, '_iterator', None), '_workers', ()) # Ctrl-C has ended them, perhaps
+    if (dl is not None and what(dl.dataset) == what(files) and all(w.is_alive() for w in workers)
         and (dl.num_workers, dl.pin_memory) == (self.workers, pin)): return dl
     return DataLoader(files, batch_sampler=_Passes(), num_workers=self.workers, pin_memory=pin,
                       collate_fn=list if self.gpu_decodes else _collate, persistent_workers=self.workers > 0,
