@@ -21,7 +21,7 @@ from fastai.callback.core import CancelFitException
 
 from inception_repro.cli_launch import launch
 from inception_repro.support.files import atomic_write
-from inception_repro.support.processes import ALONE, join
+from inception_repro.support.processes import ALONE, join, usable_cores
 from inception_repro.training.fit import find_device
 from inception_repro.training.learner import TrainingCallback, learner
 from inception_repro.training.recipe import preset
@@ -86,7 +86,7 @@ def start(processes, threads, *args):
 
 def main(sizes, processes, rounds, steps, device, out):
     device = str(find_device(device))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    cores = usable_cores()
     threads, rows = max(1, cores // processes), []
     for size in sizes:
         found = {1: [], processes: []}

@@ -16,7 +16,7 @@ from threading import Thread
 from uuid import uuid4
 
 from .support.messages import UserError
-from .support.processes import launch_folder, launched, quiet
+from .support.processes import launch_folder, launched, quiet, usable_cores
 
 # %% auto #0
 __all__ = ['early_code', 'process_code', 'outcome_of', 'launch', 'check_processes']
@@ -76,8 +76,7 @@ def _engine(folder, processes, restarts):
     "The settings of torchrun's engine for one host"
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, cores // processes)))
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, usable_cores() // processes)))
     os.environ.setdefault('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1') # else a restart waits for its own past (2.11)
     os.environ |= dict(INCEPTION_REPRO_LAUNCH=str(folder), INCEPTION_REPRO_BEGAN=repr(time.time()))
     return LaunchConfig(1, 1, processes, run_id=uuid4().hex, rdzv_backend='c10d', rdzv_endpoint='localhost:0',

@@ -128,9 +128,8 @@ def recipe_changes(settings, # Texts `field=value`, or None
 # %% ../nbs/library/44_options.ipynb #a64ac498
 def _check_seal(path, page):
     "Raise `ValueError` if the `.json` of a record has a seal of other fields"
-    from inception_repro.training.integrity import page_digest
-    seal = page.get('seal')
-    if 'seal' in page and not (isinstance(seal, dict) and seal.get('page') == page_digest(page)):
+    from inception_repro.training.integrity import page_broken
+    if 'seal' in page and page_broken(page):
         raise ValueError(f'{path} was altered after its run had written it; restore it, and change fields with --set')
 
 def read_recipe(path, # TOML, the .json of a record, or None

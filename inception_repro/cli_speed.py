@@ -5,13 +5,13 @@
 # %% ../nbs/library/45_speed_commands.ipynb #0d121f3c
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from .cli_options import (
     Device, Json, Names, PresetName, RecipeFile, Settings, argument, network_names, option, print_json,
     read_recipe, recipe_changes)
+from .support.processes import usable_cores
 from .support.tables import text_row
 
 # %% auto #0
@@ -30,7 +30,7 @@ def _exchange(rows):
 
 def _decoding(rows, processes):
     "How many cores have to decode, and whether this machine has them"
-    have = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    have = usable_cores()
     one, many = (max(r[k] for r in rows) for k in ('cores', 'shared_cores'))
     text = (f"The images do not fit in memory. One core of this machine decodes {rows[0]['decoded_per_core']:.0f} of "
             f'469×387 pixels in a second, so one device needs {one} of them (--workers {one}) and {processes} devices '

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from copy import copy
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -163,9 +164,10 @@ class _Files(torch.utils.data.Dataset):
         return None, i, bad
 
     def only_read(self, i, box): # None unless it is a JPEG file with a good header
-        with suppress(Exception), Image.open(self.paths[i]) as im:
-            if min(im.size) > 1 and (data := jpeg_bytes(self.paths[i])) is not None:
-                return data, box(im.width / im.height)
+        with suppress(Exception):
+            if (data := jpeg_bytes(self.paths[i])) is None: return None
+            with Image.open(BytesIO(data.numpy())) as im:
+                if min(im.size) > 1: return data, box(im.width / im.height)
 
 # %% ../../nbs/library/12_batches.ipynb #5d1a0c21
 def _collate(items):

@@ -41,7 +41,7 @@ class Data:
     valid: Split
     hash: str  # sha256 over classes, labels and pixels, or files
     bad: list  # (path, reason) of images that were skipped, or have a single row or column; in memory only
-    decoder: str = 'pillow' # What decodes JPEG files: see `decode`
+    decoder: str | None = None # What has decoded, or will decode, JPEG files: see `decode`; None without files
 
     def dataloaders(self, bs=32, # Batch size; §4 gives none, 32 is that of the Inception-v3 paper (§8)
                     size=75, # Side of the network's images, pixels

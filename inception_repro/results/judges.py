@@ -149,8 +149,9 @@ def _faster(records, folder, pure, residual, metric, need, causal, elsewhere):
     verdict = _enough(_speed(s, need), runs, (pure, residual), metric)
     if causal: verdict = _caused(verdict, more.cause, elsewhere)
     text = f'{_needs(s)} ({metric_label(metric)}); {more.text}'
-    brief, end = f'{network_label(pure)}, {short_name(folder)}: {ratio_text(*s.ratio)}×', _metric(metric)
-    facts = Fact(network_label(pure) + end, s.ratio[0], f'{ratio_text(*s.ratio)}×'), *more.facts * causal
+    ratio, end = f'{ratio_text(*s.ratio)}×', _metric(metric)
+    brief = f'{network_label(pure)}, {short_name(folder)}: {ratio}'
+    facts = Fact(network_label(pure) + end, s.ratio[0], ratio), *more.facts * causal
     brief += f" ({more.brief or 'no twins'})" if causal else end
     number, = (n for n, p in figures.items() if p.models == (pure, residual) and p.metric == metric)
     return _judged(records, folder, verdict, text, number, TRAIN['control'] if more.cause is None else '', brief, facts)

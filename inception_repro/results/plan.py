@@ -59,7 +59,7 @@ def _images_per_second(r, classes, device, n, parts, steps):
     from inception_repro.training.learner import profile_step
     x = torch.randint(0, 256, (2 * n, 3, r.stored, r.stored), dtype=torch.uint8)
     split = Split(x, torch.arange(2 * n) % classes, torch.ones(2 * n))
-    data = Data('random', tuple(map(str, range(classes))), split, split, '', [], r.decoder)
+    data = Data('random', tuple(map(str, range(classes))), split, split, '', [])
     return n / sum(profile_step(replace(r, bs=n, replicas=parts, classes=None), data, device, steps, 2).values())
 
 def _estimate(r, device, bs, steps, processes, exchange, decoded):
@@ -169,9 +169,10 @@ def plan(preset='paper', # One of `PRESETS`, or a `Recipe`
     todo = recipes(preset, models=models, **{**fields, **changes})
     for r in todo: data_size(r) # an unknown dataset is an error before anything is timed
     todo = [replace(r, precision=precision_on(r, device), compile=r.compile and device.type != 'cpu') for r in todo]
+    r = todo[0] # all recipes have the same images
+    decoded = decoded_per_second(r) if remain_files(r) and not gpu_decodes(r, device) else None
     for r in todo:
         say(model_name(r.model))
-        decoded = decoded_per_second(r) if remain_files(r) and not gpu_decodes(r, device) else None
         rows.append(_estimate(r, str(device), bs, steps, processes, exchange, decoded))
         each(rows[-1])
     about = dict(preset=preset if isinstance(preset, str) else None, recipe=as_json(todo[0]), timed_steps=steps)

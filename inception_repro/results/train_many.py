@@ -19,7 +19,7 @@ from threading import Thread
 
 from ..architecture.cost import macs
 from ..support.messages import message
-from ..support.processes import begun, join, launched
+from ..support.processes import begun, join, launched, usable_cores
 from ..support.progress import ProgressBars
 from ..training.recipe import Recipe, network_of, preset as _preset, run_name
 from ..training.records import run_path
@@ -135,8 +135,6 @@ class _RunBars:
         if self.bars.live: self.bars.update(self.all, sum(self.weights[k] * s for k, s in self.shares.items()))
 
 # %% ../../nbs/library/50_train_many.ipynb #aa3ad847
-def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
 def places(device): # 'cpu', 'cuda' or 'cuda:1'
     "The devices for networks that are trained at the same time: all GPUs, unless one is named"
     if device != 'cuda': return [device]
@@ -185,7 +183,7 @@ def _train_in_parallel(todo, jobs, kwargs, bars):
     if len(found) > 1:
         devices = ctx.Queue()
         for i in range(jobs): devices.put(found[i % len(found)])
-    with ProcessPoolExecutor(jobs, ctx, start_worker, (queue, max(1, _cores() // jobs), devices)) as pool:
+    with ProcessPoolExecutor(jobs, ctx, start_worker, (queue, max(1, usable_cores() // jobs), devices)) as pool:
         send_on = lambda: [p.terminate() for p in list((pool._processes or {}).values())]
         try:
             with stoppable(): _wait_for({pool.submit(run_worker, r, kwargs): r for r in todo}, queue, bars, send_on)
@@ -231,7 +229,7 @@ def train_all(todo, # `Recipe`s
     if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
         raise ValueError(f'jobs is {jobs!r}; use a whole number of at least 1')
     if launched(): jobs = 1 # the processes share each run
-    jobs = min(jobs or (_cores() if device == 'cpu' else len(places(device))), len(todo))
+    jobs = min(jobs or (usable_cores() if device == 'cpu' else len(places(device))), len(todo))
     kwargs |= dict(out=str(runs), data=data, device=device, fresh=fresh, weights=weights and str(weights), until=until)
     paths = [run_path(runs, r.dataset, run_name(r), r.seed) for r in todo]
     if fresh and not out_of_time(until):

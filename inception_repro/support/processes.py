@@ -20,8 +20,8 @@ from typing import Any
 from fastcore.basics import patch
 
 # %% auto #0
-__all__ = ['ALONE', 'TIMEOUT', 'Group', 'launched', 'local_rank', 'quiet', 'join', 'launch_folder', 'begun', 'bare',
-           'weights_digest']
+__all__ = ['ALONE', 'TIMEOUT', 'Group', 'usable_cores', 'launched', 'local_rank', 'quiet', 'join', 'launch_folder', 'begun',
+           'bare', 'weights_digest']
 
 # %% ../../nbs/library/78_processes.ipynb #f1f65513
 @dataclass(frozen=True)
@@ -126,6 +126,10 @@ def total(self: Group, t, # Tensor, changed in place; on all processes the resul
 
 # %% ../../nbs/library/78_processes.ipynb #57281e15
 TIMEOUT = 600. # Seconds without an answer from the others, after which a step fails (NCCL's default)
+
+def usable_cores(): # At least 1
+    "Processor cores that this process may use"
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 def launched(): # By torchrun, or by something that sets the same variables
     "Whether this process is one of several"

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 from .recipe import Recipe, check_values, evaluation_steps, run_name
 
 # %% auto #0
-__all__ = ['BESIDE', 'page_digest', 'table_digest', 'beside_digests', 'seal', 'seal_broken', 'due_steps', 'disagreement']
+__all__ = ['BESIDE', 'page_digest', 'table_digest', 'beside_digests', 'seal', 'page_broken', 'seal_broken', 'due_steps',
+           'disagreement']
 
 # %% ../../nbs/library/47_integrity.ipynb #47a00006
 def page_digest(meta, # Fields of a record's `.json`
@@ -43,15 +44,22 @@ def seal(meta, # Fields of a record's `.json`
     return rows | dict(page=page_digest(meta)) | (dict(beside=beside) if beside else {})
 
 # %% ../../nbs/library/47_integrity.ipynb #47a00007
+def page_broken(meta, # Fields of a `.json` with a seal
+               ) -> str: # In words; empty if nothing has changed
+    "What was changed in these fields after they had been written"
+    old = meta['seal'] if isinstance(meta['seal'], dict) else {}
+    if old.keys() - {'rows', 'table', 'page', 'beside'} or ('rows' in old) != ('table' in old):
+        return 'its seal is damaged'
+    if old.get('page') != page_digest(meta): return 'the fields of the .json are not those that the run has written'
+    return ''
+
 def seal_broken(meta, # Fields of a `.json` with a seal
                 text='', # Of its table, if it has one
                 beside={}, # What `beside_digests` returns now; a file may be missing
                ) -> str: # In words; empty if nothing has changed
     "What was changed after a record had been written"
-    old = meta['seal'] if isinstance(meta['seal'], dict) else {}
-    if old.keys() - {'rows', 'table', 'page', 'beside'} or ('rows' in old) != ('table' in old):
-        return 'its seal is damaged'
-    if old.get('page') != page_digest(meta): return 'the fields of the .json are not those that the run has written'
+    if said := page_broken(meta): return said
+    old = meta['seal']
     n, finished, have = old.get('rows'), meta.get('finished'), text.count('\n') - 1
     if n is None and not finished: return '' # a trial, and an unfinished run of an older version
     if not isinstance(n, int) or have < n or finished and have > n:

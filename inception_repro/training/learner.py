@@ -147,7 +147,7 @@ def load_data(recipe, # `Recipe`
     counts = r.classes, r.per_class, r.valid_per_class
     data = source if isinstance(source, Data) else load(source or r.dataset, r.stored, *counts, decoder=r.decoder,
                                                         **kwargs)
-    if data.decoder != r.decoder and data.name != 'fractals':
+    if data.decoder not in (None, r.decoder):
         raise ValueError(f'{data.name} was loaded with the decoder {data.decoder}, and the recipe has {r.decoder}; '
                          'give both the same')
     if r.classes and len(data.classes) != r.classes:
