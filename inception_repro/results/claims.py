@@ -23,6 +23,10 @@ def _table(heads, rows):
     lines = heads, ['---'] * len(heads), *rows
     return '\n'.join(f"| {' | '.join(map(str, o))} |" for o in lines)
 
+def _verdict(judgement):
+    "The verdict, and why it is only partly confirmed"
+    return f'**{judgement.verdict}**' + ':' * bool(judgement.why) + ''.join(f'<br>{w}' for w in judgement.why)
+
 @dataclass(frozen=True, repr=False)
 class Page:
     "All claims with their judgements. A notebook shows a summary, a table for each subject, and the evidence"
@@ -92,7 +96,7 @@ def headlines(self: Page,
              ) -> str: # Markdown
     "The best-known statements of the paper with their verdicts"
     name = lambda o: f"[{Path(o).name[3:].replace('_', ' ')}](../{o}.ipynb)" if links else o
-    rows = [(text, f'**{j.verdict}**', _short(j), name(o), i) for text, _, o, i, j in self._headlines()]
+    rows = [(text, _verdict(j), _short(j), name(o), i) for text, _, o, i, j in self._headlines()]
     return _table(('the paper says', 'verdict', 'evidence in short', 'more in', 'row'), rows)
 
 @patch
@@ -125,7 +129,7 @@ def sentences(self: Page,
     "A table for each subject"
     heads, blocks = ('row', 'in', 'sentence', 'verdict', 'evidence in short'), {}
     for s in SUBJECTS:
-        rows = [(i, c.section, c.quote, f'**{j.verdict}**', j.brief) for i, (c, j) in enumerate(self.rows, 1)
+        rows = [(i, c.section, c.quote, _verdict(j), j.brief) for i, (c, j) in enumerate(self.rows, 1)
                 if c.subject == s]
         blocks[f'{s} (rows {rows[0][0]} to {rows[-1][0]})' if fold else s] = _table(heads, rows)
     return _folds(blocks, fold)

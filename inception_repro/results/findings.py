@@ -46,7 +46,7 @@ def _counted(records, verdict, text, a, b, others=()):
     "A `Judgement` by counts from the figures"
     figure, brief = records.name('architecture/fig15.svg'), f'{_more(macs, a, b)} multiply-adds'
     if others: brief += ' as printed' + ''.join(f', {_more(macs, o, b)} {_reading(o)}' for o in others)
-    return Judgement(verdict, text, (), figure, 'inception-repro models', brief=brief)
+    return Judgement(verdict, text, (), figure, 'inception-repro models', brief=brief, why=READINGS)
 
 def costlier(a, b):
     "A judge: `a` costs more multiply-adds than `b`"
@@ -107,11 +107,11 @@ def step_time(records):
     about = dict(figure=records.name('architecture/fig09.svg'), command=TIMINGS)
     found = [_slower(*o) for f in (_printed_steps, _released_steps) if (o := f(records))]
     if not found: return Judgement(UNTESTED, **about, reason='There is no timing in benchmarks/records yet.')
-    time = combine(*(Judgement(v, t, **about, brief=o) for v, t, o in found))
+    time = combine(*(Judgement(v, t, **about, brief=o) for v, t, o in found), differ=READINGS)
     (a, b), (c, d) = ([f(network(m)) for m in _PAIR] for f in (convolutions, lambda n: longest_chain(n.trunk)))
     layers = weigh([CONFIRMED if x > y else CONTRADICTED for x, y in ((a, b), (c, d))])
     text = f'{a} convolutions against {b}; on the longest path {c} against {d}'
-    return combine(time, Judgement(layers, text, **about), names=('slower', 'more layers'))
+    return combine(time, Judgement(layers, text, **about, why=READINGS), names=('slower', 'more layers'))
 
 # %% ../../nbs/library/38_findings.ipynb #8abfd0d0
 def _kept(net):
@@ -157,7 +157,7 @@ def capped(whole, total):
     if total >= RUNS or whole.verdict not in (CONFIRMED, CONTRADICTED): return whole
     verdict = PARTLY if whole.verdict == CONFIRMED else NOT_OBSERVED
     return Judgement(verdict, f'{whole.numbers}; too few runs', whole.runs, whole.figure, whole.command,
-                     brief=f'{whole.brief}; too few runs')
+                     brief=f'{whole.brief}; too few runs', why=WEAK)
 
 # %% ../../nbs/library/38_findings.ipynb #b75cb7f6
 def section_33(*keys, # Words that occur in the sentences of `verdicts`
@@ -171,7 +171,7 @@ def section_33(*keys, # Words that occur in the sentences of `verdicts`
             place = f'stability/{figure}.svg' if name == 'fractals' else f'stability/{name}/{figure}.svg'
             about = (f'runs/stability/{name}',), records.name(place), STABILITY if name == 'fractals' else _OTHERS
             for verdict, text, brief, runs in _stable(records, name, keys, wide):
-                parts.append(Judgement(verdict, text, *about, brief=brief))
+                parts.append(Judgement(verdict, text, *about, brief=brief, why=WEAK))
                 total += runs
         if parts: return capped(combine(*parts), total)
         return Judgement(UNTESTED, command=STABILITY, reason='No run of this experiment has a record yet.')

@@ -19,13 +19,17 @@ from ..training.recipe import PRESETS, preset
 from ..training.records import FREE, read_runs
 
 # %% auto #0
-__all__ = ['CONFIRMED', 'PARTLY', 'NOT_OBSERVED', 'CONTRADICTED', 'UNTESTED', 'VERDICTS', 'TRAIN', 'Fact', 'Judgement', 'weigh',
-           'combine', 'Records', 'describe', 'short_name', 'picture', 'command']
+__all__ = ['CONFIRMED', 'PARTLY', 'NOT_OBSERVED', 'CONTRADICTED', 'UNTESTED', 'VERDICTS', 'PART', 'DATASETS', 'READINGS',
+           'CONTROL', 'WEAK', 'SITUATIONS', 'TRAIN', 'Fact', 'Judgement', 'weigh', 'combine', 'Records', 'describe',
+           'short_name', 'picture', 'command']
 
 # %% ../../nbs/library/36_judgement.ipynb #1caf3455
 CONFIRMED, PARTLY, NOT_OBSERVED = 'confirmed', 'partly confirmed', 'not observed at this scale'
 CONTRADICTED, UNTESTED = 'contradicted by these runs', 'cannot be tested here'
 VERDICTS = CONFIRMED, PARTLY, NOT_OBSERVED, CONTRADICTED, UNTESTED
+PART, DATASETS, READINGS = 'only a part of the sentence', 'only some of the datasets', 'only some of the readings'
+CONTROL, WEAK = 'a control is missing or disagrees', 'weaker or less certain than the sentence says'
+SITUATIONS = PART, DATASETS, READINGS, CONTROL, WEAK # in which a sentence is partly confirmed
 
 @dataclass(frozen=True)
 class Fact:
@@ -46,10 +50,15 @@ class Judgement:
     reason: str = '' # Why the sentence cannot be tested, or what the records lack
     brief: str = '' # The same as `numbers` or `reason`, in a few words
     facts: tuple = () # `Fact`s: its numbers, one for each dataset
+    why: tuple | str = () # Of `SITUATIONS`: why it is only partly confirmed; dropped for every other verdict
 
     def __post_init__(self):
+        why = (self.why,) if isinstance(self.why, str) else tuple(dict.fromkeys(self.why))
+        object.__setattr__(self, 'why', why if self.verdict == PARTLY else ())
         if self.verdict not in VERDICTS:
             raise ValueError(f"verdict is {self.verdict!r}; use one of {', '.join(VERDICTS)}")
+        if self.verdict == PARTLY and not self.why or {*why} - {*SITUATIONS}:
+            raise ValueError(f"why is {self.why!r}; use one of {', '.join(SITUATIONS)}")
         if not (self.numbers and self.figure and self.command or self.reason):
             raise ValueError('a judgement needs numbers, a figure and a command, or else a reason; give the reason')
         if not self.brief: object.__setattr__(self, 'brief', self.numbers or self.reason.partition('. ')[0].rstrip('.'))
@@ -67,6 +76,7 @@ def _once(texts, by): return by.join(dict.fromkeys(filter(None, texts)))
 
 def combine(*judgements, # `Judgement`s
             names=(), # Names of the parts; each verdict is then reported with its name
+            differ='', # Of `SITUATIONS`, if the verdicts differ; else `PART` with `names`, `DATASETS` without
            ) -> Judgement:
     "Several judgements as one"
     said = [j.numbers or j.reason for j in judgements]
@@ -75,10 +85,11 @@ def combine(*judgements, # `Judgement`s
         said, briefs = ([f'*{n}*, {j.verdict}: {s}' for n, j, s in zip(names, judgements, texts)]
                         for texts in (said, briefs))
     verdict = weigh(j.verdict for j in judgements)
+    why = [(differ or (PART if names else DATASETS))] * (len({j.verdict for j in judgements}) > 1)
     return Judgement(verdict, _once(said, '<br>'), tuple(dict.fromkeys(r for j in judgements for r in j.runs)),
                      _once((j.figure for j in judgements), ', '), _once((j.command for j in judgements), '\n'),
                      _once((j.reason for j in judgements), ' '), _once(briefs, '<br>'),
-                     tuple(f for j in judgements for f in j.facts))
+                     tuple(f for j in judgements for f in j.facts), (*why, *(w for j in judgements for w in j.why)))
 
 # %% ../../nbs/library/36_judgement.ipynb #04a9cf37
 def _px(folder): return int(digits) if (digits := folder.parent.name.removesuffix('px')).isdigit() else 0

@@ -146,23 +146,25 @@ def _faster(records, folder, pure, residual, metric, need, causal, elsewhere):
     "The judgement of one folder"
     runs = records.runs(folder)
     s, more = records.once(_with_controls, records, folder, pure, residual, metric, need)
-    verdict = _enough(_speed(s, need), runs, (pure, residual), metric)
-    if causal: verdict = _caused(verdict, more.cause, elsewhere)
+    pair = _enough(_speed(s, need), runs, (pure, residual), metric)
+    verdict = _caused(pair, more.cause, elsewhere) if causal else pair
     text = f'{_needs(s)} ({metric_label(metric)}); {more.text}'
     ratio, end = f'{ratio_text(*s.ratio)}×', _metric(metric)
     brief = f'{network_label(pure)}, {short_name(folder)}: {ratio}'
     facts = Fact(network_label(pure) + end, s.ratio[0], ratio), *more.facts * causal
     brief += f" ({more.brief or 'no twins'})" if causal else end
     number, = (n for n, p in figures.items() if p.models == (pure, residual) and p.metric == metric)
-    return _judged(records, folder, verdict, text, number, TRAIN['control'] if more.cause is None else '', brief, facts)
+    lacks = TRAIN['control'] if more.cause is None else ''
+    why = CONTROL if causal and pair == CONFIRMED else WEAK
+    return _judged(records, folder, verdict, text, number, lacks, brief, facts, why)
 
 def _metric(metric): return f' ({metric_label(metric)})' * (metric != 'top1') # stated if it is not top-1
 
-def _judged(records, folder, verdict, text, number, more='', brief='', facts=()): # `more`: makes missing records
-    "A `Judgement` with the figure and the commands of the folder"
+def _judged(records, folder, verdict, text, number, more='', brief='', facts=(), why=WEAK):
+    "A `Judgement` with the figure and the commands of the folder; `more` makes records that are missing"
     path, commands = records.name(picture(folder, number)), [command(records, folder), *[more] * bool(more)]
     text = f'{Path(folder).as_posix()}: {text}'
-    return Judgement(verdict, text, (folder,), path, '\n'.join(commands), brief=brief, facts=tuple(facts))
+    return Judgement(verdict, text, (folder,), path, '\n'.join(commands), brief=brief, facts=tuple(facts), why=why)
 
 # %% ../../nbs/library/37_judges.ipynb #3564231e
 def _nothing(models, train):
@@ -185,7 +187,7 @@ def faster(pair, # Pure and residual network
         some, need = causal and any(map(test, found)), MUCH if much else FASTER
         parts = [_faster(records, f, *pair, metric, need, causal, some) for f in found]
         counts = [j for f, j in zip(found, parts) if not some or test(f) or j.verdict != CONFIRMED] # see `_caused`
-        return replace(combine(*parts), verdict=weigh(j.verdict for j in counts))
+        return replace(combine(*parts, differ=CONTROL if some else DATASETS), verdict=weigh(j.verdict for j in counts))
     return judge
 
 # %% ../../nbs/library/37_judges.ipynb #e58efdcf
@@ -215,7 +217,7 @@ def _end(records, folder, models, f, decide, what, metric, number):
     name, note = what + _metric(metric) * ('error' not in what), 'still falling' * bool(late)
     brief = f"{name}, {short_name(folder)}: {d.points()}{', ' * bool(note)}{note}"
     return _judged(records, folder, NOT_OBSERVED if late else decide(d), text, number, TRAIN['plateau'] if late else '',
-                   brief, [Fact(name, d.mean, d.points(), note)])
+                   brief, [Fact(name, d.mean, d.points(), note)], PART)
 
 def at_end(models, f, decide, what, metric='top1', number=21, train=TRAIN['short']):
     "A judge of the final errors of `models`; see `_end`"
@@ -292,7 +294,7 @@ def same_picture(records):
         text = f'{len(known)} of 6 pairs of networks differ at the end in both errors, {same} of these in one direction'
         order = f'{same} of {len(known)} pairs in the same order' if known else 'no two differ clearly in both errors'
         brief = f'{short_name(folder)}: {order}'
-        return _judged(records, folder, verdict, text, 26, brief=brief)
+        return _judged(records, folder, verdict, text, 26, brief=brief, why=PART)
     found = [f for f in records.sets(_FOUR) if paired(records.runs(f), 'top1', _size, _FOUR)]
     return combine(*map(judge, found)) if found else _nothing(_FOUR, TRAIN['short'])
 
@@ -318,5 +320,6 @@ def learns(model, *more): # Names of networks; `more` are reported if there are 
         if not records.sets([model], shortcut=True): return _nothing([model], TRAIN['short'])
         found = [(m, f) for m in (model, *more) for f in records.sets([m], shortcut=True)]
         lacks = [m for m in more if m not in dict(found)]
-        return combine(*(_learns(records, f, m) for m, f in found), *(_nothing([m], TRAIN['control']) for m in lacks))
+        own = combine(*(_learns(records, f, m) for m, f in found))
+        return combine(own, *(_nothing([m], TRAIN['control']) for m in lacks), differ=CONTROL)
     return judge

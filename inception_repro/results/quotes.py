@@ -37,7 +37,7 @@ class Claim:
 
 def every(*judges): # One for each pair of networks
     "A judge of a sentence about several pairs of networks"
-    return lambda records: combine(*(f(records) for f in judges))
+    return lambda records: combine(*(f(records) for f in judges), differ=PART)
 
 def parts(**judges): # Name of a part → its judge
     "A judge of a sentence with several parts; it reports the verdict on each part"

@@ -31,11 +31,11 @@ def _plain(models): # Names without suffixes such as '.released', sorted
 def _say(r, key='top1'): # Error and its interval, as text
     return f"{r[key]:.1f} [{r[key + '_low']:.1f}, {r[key + '_high']:.1f}]"
 
-def _evaluated(records, verdict, text, brief):
+def _evaluated(records, verdict, text, brief, why=PART): # `why`: if it is only partly confirmed
     "A `Judgement` by the records in evaluation/"
     at = records.name('evaluation')
     command = EVALUATE if text.startswith('imagenet') else SMALL
-    return Judgement(verdict, text, ('evaluation',), at, command, brief=brief)
+    return Judgement(verdict, text, ('evaluation',), at, command, brief=brief, why=why)
 
 def _needs_imagenet(command): # Shell command that makes the missing record
     "The `Judgement` if nothing was evaluated on ImageNet"
@@ -100,7 +100,7 @@ def crops(few, many): # Numbers of crops: '1', '12' or '144'
         text += 'than the 95 % intervals'
         names = ', '.join(f"{x['name']} {_say(x)} → {_say(y)} %" for x, y in pairs)
         brief = f"lower for {lower} of {n} networks; for {clear or 'none'} of them by more than the 95 % intervals"
-        return _evaluated(records, verdict, f'{_of(pairs[0][0])}: {text}: {names}', brief)
+        return _evaluated(records, verdict, f'{_of(pairs[0][0])}: {text}: {names}', brief, WEAK)
     return judge
 
 # %% ../../nbs/library/39_table_judges.ipynb #8941fc3b
@@ -116,7 +116,7 @@ def ensemble(records):
     verdict = PARTLY if lower and not same else CONFIRMED if lower else CONTRADICTED if same else NOT_OBSERVED
     text = f"{e['name']} {_say(e)} %, its best member {best['name']} {_say(best)} % (top-1, 144 crops)"
     brief = f"{e['top1']:.1f} %, its best member {best['top1']:.1f} %"
-    return _evaluated(records, verdict, f'{_of(e)}: {text}' + "; not the paper's ensemble" * (not same), brief)
+    return _evaluated(records, verdict, f'{_of(e)}: {text}' + "; not the paper's ensemble" * (not same), brief, WEAK)
 
 def table(number, *others): # (name, judge) of what else the table shows
     "A judge of a table: its numbers on ImageNet, and what it shows on any images"
