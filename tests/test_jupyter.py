@@ -120,6 +120,15 @@ def test_two_rates_in_one_picture(tmp_path):
     assert len(plot_runs(str(one.path), one.path.parent).axes[0].get_legend().texts) == 4
 
 
+def test_a_limit_that_is_set_stays(tmp_path):
+    from matplotlib.figure import Figure
+    runs = read_runs(write_runs(tmp_path, four_runs()))
+    free, own = (Figure().subplots() for _ in range(2))
+    own.set_ylim(0, 100)
+    for ax in free, own: plot_runs(runs, ax=ax)
+    assert own.get_ylim() == (0, 100) != free.get_ylim()
+
+
 def test_star_import():
     found = {}
     exec('from inception_repro import *', found)

@@ -139,7 +139,7 @@ def _limits(ax, ys, log):
     "Limits from the data; epochs from 0 if they start near it"
     low, high = min(map(np.min, ys)), max(map(np.max, ys))
     room = .04 * (high - low) or 1
-    ax.set_ylim(max(low - room, 0), min(high + room, 100))
+    if ax.get_autoscaley_on(): ax.set_ylim(max(low - room, 0), min(high + room, 100)) # not set by the caller
     if log:
         ax.set_xscale('log')
         ax.xaxis.set_major_formatter('{x:g}')
@@ -243,7 +243,7 @@ def _draw_lines(ax, lines, metric, by):
 def plot_runs(*runs: Run | str | Path | list, # `Run`s, paths of records, folders of records, or lists of these
               metric: str = 'top1', # 'top1' or 'top5'; 'raw_top1' or 'raw_top5' of the weights without averaging
               by: str = 'epoch', # 'epoch', 'step', 'images' or 'seconds'
-              ax: Axes | None = None, # Matplotlib axes to draw into; a figure with a caption unless given
+              ax: Axes | None = None, # Matplotlib axes to draw into (a limit of y that is set stays); else a figure
               to: str | Path | None = None, # File to write as well: .svg, .png or .pdf; for a figure of its own
              ) -> Figure | Axes: # The figure, or `ax`. Raises `ValueError` if there is nothing to draw
     "Error during training, of any runs; the legend names what differs between them"

@@ -30,6 +30,8 @@ QUESTIONS = ( # cause, first variant, second variant, claim about the second var
     ('everything', (_v4, 'as printed'), (_r2, 'as printed'), 'Inception-ResNet-v2 has a lower error than Inception-v4'),
     ('addition', (_v4, 'as printed'), (_v4, 'shortcuts × 1'),
      'Shortcuts of scale 1 lower the error of Inception-v4'),
+    ('addition and small scale', (_v4, 'as printed'), (_v4, 'shortcuts × 0.2'),
+     'Shortcuts of scale 0.2 lower the error of Inception-v4'),
     ('addition', (_r2, 'without additions'), (_r2, 'scale 1, batch norm'),
      'The addition lowers the error of Inception-ResNet-v2 (projections normalised in both)'),
     ('addition', (_r2, 'without additions'), (_r2, 'scale 1'),
