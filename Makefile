@@ -14,7 +14,7 @@ help: ## List these targets
 $(VENV)/.installed: settings.ini constraints.txt setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'  # Python compiles what is imported
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps $(FACENET)
 	@touch $@
 

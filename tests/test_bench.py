@@ -66,6 +66,7 @@ def test_each_race_compiles_for_its_own_size(tmp_path, monkeypatch):
     assert sizes == [3, 4] and all(isinstance(n, int) for n in sizes)
 
 
+@pytest.mark.slow
 def test_what_fewer_digits_cost(tmp_path):
     from PIL import Image
     from safetensors.torch import save_file
@@ -105,6 +106,7 @@ def check(ways):
         assert (got - want).abs().max() < (.1 if 'bf16' in name else 1e-4) * want.abs().max(), name
 
 
+@pytest.mark.slow
 def test_a_second_call_goes_on(tmp_path, monkeypatch, capsys):
     ran = []
     def fake(o):

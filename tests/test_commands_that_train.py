@@ -101,6 +101,7 @@ def test_two_steps_of_the_gpu_runs(tiny_imagenet, tmp_path):
             and 'Inception-ResNet-v2 (10/20/10)' in (tmp_path / 'o/summary.md').read_text())
 
 
+@pytest.mark.slow
 def test_rates_on_any_images(tiny_imagenet, tmp_path):
     """Given too little time it stops, given more it goes on, draws and tells;
     the preset's rate falls as far in an epoch of it

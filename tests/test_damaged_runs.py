@@ -9,12 +9,13 @@ from inception_repro.training.fit import fit
 from inception_repro.training.recipe import replace
 from inception_repro.training.records import compare
 
+from slow_cases import slow
 from training_fixtures import folder, STEPS, stop, TINY
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
 
-@pytest.mark.parametrize('damage', ['cut', 'empty', 'bit'])
+@pytest.mark.parametrize('damage', ['bit', *slow('cut', 'empty')])
 def test_damaged_checkpoint(whole, tmp_path, quiet, damage):
     stop(TINY, tmp_path, quiet, 5)
     last, before = sorted(folder(tmp_path).glob('*.pt'), reverse=True)

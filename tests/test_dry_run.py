@@ -28,6 +28,7 @@ from inception_repro.training.fit import find_device, fit
 from inception_repro.training.learner import evaluate, learner, profile_step
 from inception_repro.training.recipe import network_of, run_name
 from inception_repro.training.records import read_run, run_path
+from slow_cases import slow
 from training_fixtures import TINY, Raise
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -58,14 +59,14 @@ def devices(*nets): return {str(t.device) for net in nets for t in (*net.paramet
 
 
 @pytest.mark.parametrize('changes', [
-    dict(model='inception_v3', px=299, aux=.4, precision='bf16', replicas=2),
     dict(model='inception_v4', optimizer='adamw', lr=.002, wd=.05, hue=.2, merge=True),
     dict(model='inception_resnet_v1', channels_last=False, clip=None, compile=True, precision='fp16', replicas=3),
-    dict(model='inception_resnet_v2', precision='bf16', merge=True),
-    dict(model='inception_v3', merge=True),
-    dict(model='inception_v4', replicas=2, precision='fp16'),
-    dict(model='inception_resnet_v1', merge=True, precision='bf16'),
-    dict(model='inception_resnet_v2', replicas=2, optimizer='adamw', clip=None)], ids=str)
+    *slow(dict(model='inception_v3', px=299, aux=.4, precision='bf16', replicas=2),
+          dict(model='inception_resnet_v2', precision='bf16', merge=True),
+          dict(model='inception_v3', merge=True),
+          dict(model='inception_v4', replicas=2, precision='fp16'),
+          dict(model='inception_resnet_v1', merge=True, precision='bf16'),
+          dict(model='inception_resnet_v2', replicas=2, optimizer='adamw', clip=None))], ids=str)
 def test_a_step_never_waits(data, monkeypatch, changes):
     "Each network with and without merging, and with and without replicas; every part of the learner in one of them"
     # in float16 one number is read in each step: whether a gradient has overflowed
@@ -190,6 +191,7 @@ def test_fast(dtype):
     assert y.dtype == dtype and devices(net) == {'cuda:0'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('train', [False, True])
 def test_benchmarks(monkeypatch, train):
     "Every contender takes its first two steps, and the product of matrices too"

@@ -18,6 +18,7 @@ from inception_repro.support.text import file_text, lenient_output, printable
 from inception_repro.training.recipe import preset
 
 from image_fixtures import image
+from slow_cases import slow
 
 ODD = os.fsdecode(b'caf\xe9') # a name from a system with Latin-1
 
@@ -106,7 +107,7 @@ def test_every_character_is_printed_on_every_terminal(encoding):
     if encoding == 'ascii': assert found == "10 - 20 ... 3x3 -> <= 'a' \"b\" ~ ? caf? ?" + os.linesep
 
 
-@pytest.mark.parametrize('encoding', ['latin-1', 'ascii'])
+@pytest.mark.parametrize('encoding', ['ascii', *slow('latin-1')])
 @pytest.mark.parametrize('command', [['models'], ['draw', 'figure_4'], ['train', '--help'], ['models', ODD]])
 def test_commands_end_well_on_every_terminal(command, encoding, tmp_path):
     run = lambda e: subprocess.run([sys.executable, '-c', 'from inception_repro.cli import main; main()', *command],

@@ -60,6 +60,7 @@ def command(runs, what, *more):
 def record(runs): return read_run(runs/f'fractals/{TINY.model}-0.csv')
 
 
+@pytest.mark.slow
 def test_a_process_is_killed_and_all_start_again(tmp_path, quiet):
     code, err, out = command(tmp_path/'killed', (5, 1, signal.SIGKILL), '--fresh')
     assert code == 0 and out.count('top-1 error') == 1, err

@@ -17,6 +17,8 @@ from inception_repro.architecture.graph import Network, Seq
 from inception_repro.architecture.networks import (
     Architecture, configure, create_model, inception_v4, list_models, networks)
 
+from slow_cases import slow
+
 small = dict(num_classes=5, width=1/16)
 
 
@@ -38,7 +40,7 @@ def test_destinations(name, x):
         with torch.autocast('cpu', dtype=torch.bfloat16): assert close(net(x), y, .1)
 
 
-@pytest.mark.parametrize('name', ['inception_v4', 'inception_resnet_v2.released'])
+@pytest.mark.parametrize('name', ['inception_v4', *slow('inception_resnet_v2.released')])
 def test_torch_export(name, x):
     net = create_model(name, **small).eval()
     program = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim('n', min=1, max=64)},))
@@ -205,7 +207,7 @@ def image_folder(path, n=4):
     return path
 
 
-@pytest.mark.parametrize('first', ['fastai', 'ours'])
+@pytest.mark.parametrize('first', ['fastai', *slow('ours')])
 def test_fastai_knows_us_in_either_order_of_imports(first):
     import subprocess, sys
     fastai, ours = 'from fastai.vision.all import *', 'from inception_repro.architecture.networks import inception_v4'

@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 from inception_repro.architecture.networks import create_model
 from inception_repro.architecture.weights import load_weights
 
+from slow_cases import slow
+
 timm = pytest.importorskip('timm')
 torchvision = pytest.importorskip('torchvision')
 
@@ -46,7 +48,7 @@ peers = {
 }
 
 
-@pytest.mark.parametrize('kind', ['safetensors', 'pth'])
+@pytest.mark.parametrize('kind', ['safetensors', *slow('pth')])
 @pytest.mark.parametrize('name', peers)
 def test_logits_of_peers(name, kind, tmp_path):
     torch.manual_seed(0)

@@ -14,6 +14,7 @@ from inception_repro.training.learner import load_data
 from inception_repro.training.recipe import evaluation_steps, replace
 from inception_repro.training.records import compare, read_run
 
+from slow_cases import slow
 from training_fixtures import ENV, folder, STEPS, stop, table, TINY
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -33,7 +34,7 @@ EVENTS = ['before_batch', 'after_backward', 'after_step']
 PLACES = random.Random(0).sample(list(product(range(STEPS), EVENTS, [0, 1e9])), 8)
 
 
-@pytest.mark.parametrize('step, event, save_every', PLACES)
+@pytest.mark.parametrize('step, event, save_every', [*PLACES[:3], *slow(*PLACES[3:])])
 def test_resumes_anywhere(whole, tmp_path, quiet, step, event, save_every):
     if event == 'after_step': step += 1 # has counted itself
     stop(TINY, tmp_path, quiet, step, event, save_every)
@@ -41,8 +42,9 @@ def test_resumes_anywhere(whole, tmp_path, quiet, step, event, save_every):
     assert compare(whole, again) == '' and table(whole) == table(again)
 
 
-@pytest.mark.parametrize('changes', [dict(optimizer='adamw', lr=.002, wd=.05), dict(precision='bf16'),
-                                     dict(channels_last=False, clip=None, model='inception_v4', ema=.9)], ids=str)
+@pytest.mark.parametrize('changes', [
+    dict(optimizer='adamw', lr=.002, wd=.05),
+    *slow(dict(precision='bf16'), dict(channels_last=False, clip=None, model='inception_v4', ema=.9))], ids=str)
 def test_resumes_variants(tmp_path, quiet, changes):
     recipe = replace(TINY, epochs=1, **changes)
     whole = fit(recipe, tmp_path/'whole', **quiet)
@@ -83,6 +85,7 @@ def test_an_older_checkpoint(whole, tmp_path, quiet):
     assert again.meta['time']['first']['steps'] == 5
 
 
+@pytest.mark.slow
 def test_stopped_again_and_again(whole, tmp_path, quiet):
     for step in range(STEPS): stop(TINY, tmp_path, quiet, step)
     again = fit(TINY, tmp_path, **quiet)
@@ -117,6 +120,7 @@ def test_older_recipe(whole, tmp_path, quiet):
     assert fit(TINY, tmp_path, **quiet).rows[-1]['loss'] == whole.rows[-1]['loss']
 
 
+@pytest.mark.slow
 def test_other_threads(tmp_path, quiet):
     stop(TINY, tmp_path, quiet, 5)
     torch.set_num_threads(2)

@@ -24,6 +24,7 @@ from inception_repro.training.fit import fit
 from inception_repro.training.recipe import preset
 from inception_repro.training.records import read_run
 from inception_repro.results.train_many import recipes
+from slow_cases import slow
 
 
 @pytest.mark.parametrize('words, change', [
@@ -166,7 +167,7 @@ run_command(lambda: fit(TINY, sys.argv[1], device='cpu', env=ENV, progress=False
 """
 
 
-@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP'])
+@pytest.mark.parametrize('name', ['SIGTERM', *slow('SIGHUP')])
 def test_signals(tmp_path, name):
     "Checkpoint, message, exit code 75; the same command resumes"
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join([os.path.dirname(__file__), *sys.path])}

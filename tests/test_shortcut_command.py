@@ -6,6 +6,7 @@ from command_fixtures import call
 
 from inception_repro.training.recipe import preset
 from inception_repro.results.shortcut import ARMS, arms, read_shortcut, run_shortcut
+from slow_cases import slow
 
 
 def shortcut(*args): return call('shortcut', *args)
@@ -37,10 +38,10 @@ def test_the_command(tmp_path):
 
 @pytest.mark.parametrize('args, words', [
     (['--models', 'vgg'], "no variants of 'vgg'; use one of inception_v4, inception_resnet_v2"),
-    (['--seeds', '0'], '--seeds is 0; use'),
-    (['--set', 'shortcut=1'], '--set does not take shortcut; the variants'),
     (['--draw', '--runs', 'nowhere'], 'nowhere holds no records'),
-    (['--set', 'px=99'], '--set does not take px; use --size')])
+    *slow((['--seeds', '0'], '--seeds is 0; use'),
+          (['--set', 'shortcut=1'], '--set does not take shortcut; the variants'),
+          (['--set', 'px=99'], '--set does not take px; use --size'))])
 def test_mistakes(args, words):
     code, out, err = shortcut(*args)
     assert (code, out) == (1, '') and words in err and len(err.splitlines()) == 1

@@ -11,6 +11,7 @@ from inception_repro.results.shortcut_effects import depth_pays, depth_table
 from inception_repro.results.shortcut_plots import spread_labels, plot_arms, plot_depth, plot_gradients, write_shortcut
 
 from shortcut_fixtures import EPOCHS, R2, text, V4, whole
+from slow_cases import slow
 
 
 def test_no_control(tmp_path):
@@ -40,8 +41,8 @@ def close(a, b): return min(a[2], b[2]) - max(a[0], b[0]) > 1 and min(a[3], b[3]
 
 
 @pytest.mark.parametrize('plot', [plot_arms, plot_depth, plot_gradients])
-@pytest.mark.parametrize('kw', [{}, dict(seeds=1), dict(error=lambda t: 97.5), dict(error=lambda t: 60 - t),
-                                dict(models=[R2])])
+@pytest.mark.parametrize('kw', [{}, dict(models=[R2]), *slow(dict(seeds=1), dict(error=lambda t: 97.5),
+                                                             dict(error=lambda t: 60 - t))])
 def test_no_label_overlaps_or_is_cut_off(tmp_path, plot, kw):
     kw = dict(seeds=2) | kw
     found, canvas = boxes(plot(whole(tmp_path, **kw)))

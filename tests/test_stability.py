@@ -60,6 +60,7 @@ def test_the_seed_counts(tmp_path):
     assert (a != b).all()
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_told(tmp_path):
     with pytest.raises(ValueError, match="bn is 'all'"):
         run_trials([Trial(1/16, steps=3, bn='all')], tmp_path, say=lambda line: None, **small)
@@ -75,6 +76,7 @@ def test_command(tmp_path):
     assert p.returncode == 1 and 'has a record; run some first' in p.stderr and 'Traceback' not in p.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_of_images(tmp_path):
     import numpy as np
     from PIL import Image

@@ -29,6 +29,7 @@ def test_side_by_side_is_one_by_one(tmp_path):
     assert [compare(p, q) for p, q in zip(a, b)] == ['', '']
 
 
+@pytest.mark.slow
 def test_stopped_and_killed_it_goes_on(tmp_path):
     "Ctrl-C, then a kill of the command alone: no process is left, and the runs can be ended as if nothing had been"
     import torch
@@ -85,6 +86,7 @@ def test_an_error_in_one_run_stops_all(tmp_path):
         train_all(rs, tmp_path, jobs=2, device='cpu', progress=False)
 
 
+@pytest.mark.slow
 def test_one_that_fails_does_not_wait_for_the_others(tmp_path):
     from inception_repro.results.train_many import recipes, train_all
     small = dict(classes=3, per_class=22, valid_per_class=4, width=1/16)

@@ -18,6 +18,7 @@ from inception_repro.training.learner import TrainingCallback, learner
 from inception_repro.training.recipe import evaluation_steps, replace
 from inception_repro.training.records import compare
 
+from slow_cases import slow
 from training_fixtures import folder, Raise, STEPS, TINY
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -45,7 +46,7 @@ def test_live_bar(tmp_path, quiet, monkeypatch):
         fit(replace(TINY, epochs=1), tmp_path, **{**quiet, 'progress': True})
 
 
-@pytest.mark.parametrize('lr', [1e30, 1e4])
+@pytest.mark.parametrize('lr', [1e30, *slow(1e4)])
 def test_not_finite(tmp_path, quiet, lr):
     wild = replace(TINY, lr=lr, clip=None)
     for _ in range(2): # again: the same end
