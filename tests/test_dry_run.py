@@ -158,6 +158,7 @@ def test_a_run_in_pieces(tmp_path, data):
     assert run.meta['environment']['device'] == 'no GPU, dry run' and 'cuda' in run.meta['environment']
 
 
+@pytest.mark.slow
 def test_a_run_in_a_process_of_its_own(tmp_path, monkeypatch):
     import dry_worker
     monkeypatch.setattr(train_many, 'start_worker', dry_worker.start_worker) # its GPU has no values either

@@ -14,6 +14,7 @@ from inception_repro.training.learner import learner
 from inception_repro.training.recipe import replace
 from inception_repro.training.records import as_json
 
+from slow_cases import slow
 from training_fixtures import TINY
 
 PLAIN = dict(lr=.25, epochs=3, bs=8, evals=(2, 1), scale=(.5, .25, .125), clip=None, wd=.0, merge=False, compile=False,
@@ -81,7 +82,7 @@ def features(*args, **kwargs):
 def x(): return torch.randn(2, 3, 96, 96)
 
 
-@pytest.mark.parametrize('name', ['inception_v3', 'inception_resnet_v1'])
+@pytest.mark.parametrize('name', ['inception_resnet_v1', *slow('inception_v3')])
 @pytest.mark.parametrize('out', [
     (), (0,), (1, 1), (3, 1), (-1, 0, -1), [2], np.int64(2), 1, range(2), np.array([0, 3])])
 def test_feature_maps_are_a_list_in_the_order_of_the_indices(name, out, x):
@@ -92,7 +93,7 @@ def test_feature_maps_are_a_list_in_the_order_of_the_indices(name, out, x):
     for i, y in zip(idxs, found): assert torch.equal(y, every(x)[i])
 
 
-@pytest.mark.parametrize('name', ['inception_v3', 'inception_resnet_v1'])
+@pytest.mark.parametrize('name', ['inception_resnet_v1', *slow('inception_v3')])
 @pytest.mark.parametrize('out', [(0,), (1,), (2, 0), (3,), None])
 @pytest.mark.parametrize('checkpointing', [False, True])
 def test_every_module_of_a_feature_network_runs(name, out, checkpointing, x):

@@ -99,6 +99,7 @@ def run(folder):
 '''
 
 
+@pytest.mark.slow
 def test_killed_at_random_nothing_is_counted_twice(tmp_path):
     scope = {}
     exec(CHILD.replace('PAUSE', '0'), scope)

@@ -130,7 +130,7 @@ def test_other_threads(tmp_path, quiet):
     finally: torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize('save_every', [1e9, 0])
+@pytest.mark.parametrize('save_every', [0, *slow(1e9)])
 def test_a_large_network_is_saved_by_the_clock(whole, tmp_path, quiet, monkeypatch, save_every):
     "And at the end; rows that are younger than its checkpoint are written again"
     monkeypatch.setattr(callbacks, 'SMALL_NETWORK', 0)

@@ -17,6 +17,7 @@ from training_fixtures import Once, Raise, STEPS, stop, TINY
 pytestmark = pytest.mark.usefixtures('one_thread')
 
 
+@pytest.mark.slow
 def test_seconds_of_pieces_add_up(tmp_path, quiet):
     "What is trained after the last evaluation counts, too"
     recipe = replace(TINY, evals=1/2)
