@@ -220,5 +220,5 @@ def _own_network(answer):
     if (need := min_size(answer.trunk)) > 75: return f'Its images need {need}×{need} pixels; it must accept 75×75.'
     cost, size = macs(network('inception_resnet_v1')), (299, 299, 3)
     off = 100 * macs(answer.trunk, size) / cost - 100
-    if abs(off) > 20: return f'It costs {abs(off):.0f} % {"more" if off > 0 else "less"} than Inception-ResNet-v1.'
+    if abs(off) > 10: return f'It costs {abs(off):.0f} % {"more" if off > 0 else "less"} than Inception-ResNet-v1.'
     if answer.trunk == network('inception_resnet_v1').trunk: return "It is the paper's network; change something."

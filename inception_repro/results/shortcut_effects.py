@@ -34,8 +34,10 @@ QUESTIONS = ( # cause, first variant, second variant, claim about the second var
      'Shortcuts of scale 0.2 lower the error of Inception-v4'),
     ('addition', (_r2, 'without additions'), (_r2, 'scale 1, batch norm'),
      'The addition lowers the error of Inception-ResNet-v2 (projections normalised in both)'),
-    ('addition', (_r2, 'without additions'), (_r2, 'scale 1'),
+    ('addition and linear projection', (_r2, 'without additions'), (_r2, 'scale 1'),
      'The addition lowers the error of Inception-ResNet-v2 (projections linear with it, normalised without)'),
+    ('linear projection', (_r2, 'scale 1, batch norm'), (_r2, 'scale 1'),
+     'A linear projection instead of a normalised one lowers the error of Inception-ResNet-v2 at scale 1'),
     ('small scale', (_v4, 'shortcuts × 1'), (_v4, 'shortcuts × 0.2'),
      'Scaling the blocks by 0.2 lowers the error of Inception-v4 with shortcuts'),
     ('small scale', (_r2, 'scale 1'), (_r2, 'scale 0.2'),
@@ -46,9 +48,9 @@ QUESTIONS = ( # cause, first variant, second variant, claim about the second var
      'At the same scale, Inception-ResNet-v2 has a lower error than Inception-v4 with shortcuts'),
     ('block design', (_v4, 'as printed'), (_r2, 'without additions'),
      'Without additions, Inception-ResNet-v2 has a lower error than Inception-v4'),
-    ('shallow start', (_v4, 'as printed'), (_v4, 'without blocks'),
+    ('blocks removed', (_v4, 'as printed'), (_v4, 'without blocks'),
      'Inception-v4 has a lower error without its blocks'),
-    ('shallow start', (_r2, 'as printed'), (_r2, 'without blocks'),
+    ('blocks removed', (_r2, 'as printed'), (_r2, 'without blocks'),
      'Inception-ResNet-v2 has a lower error without its blocks'))
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #2c2ff390
@@ -84,7 +86,7 @@ def sentence(effect, # `Effect`
 def effects(folder, # With the records, or a `Study`
             questions=QUESTIONS, # Tuples of cause, first variant, second variant and claim
            ) -> list: # `Effect`s
-    "The effects of the addition, the scale, the block design and a shallow start"
+    "The effect of each change: the addition, the scale, the projection, the block design, the removal of the blocks"
     study, res = read_shortcut(folder), []
     for cause, one, other, claim in questions:
         seeds, end = paired(study, one, other, final)
