@@ -5,6 +5,7 @@
 # %% ../../nbs/library/68_claims_page.ipynb #68a0c0d3
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,9 @@ def _short(judgement):
     by = {}
     for o in judgement.facts: by.setdefault(o.what, []).append(o)
     lines = [f'{what}: {_range(facts)}' for what, facts in by.items()]
-    return '<br>'.join([*lines, *[judgement.reason.rstrip('.')] * bool(judgement.reason)]) if lines else judgement.brief
+    if not lines: return judgement.brief
+    parts = '; '.join(f'{name}: {v}' for name, v in re.findall(r'(?:^|<br>)(\*[^*]+\*), ([^:]+):', judgement.brief))
+    return '<br>'.join(filter(None, [parts, *lines, judgement.reason.rstrip('.')]))
 
 @patch
 def headlines(self: Page,
@@ -127,9 +130,12 @@ def sentences(self: Page,
               fold=False, # Whether the tables are closed until a reader opens them
              ) -> str: # Markdown
     "A table for each subject"
-    heads, blocks = ('row', 'in', 'sentence', 'verdict', 'evidence in short'), {}
+    heads, blocks, seen = ('row', 'in', 'sentence', 'verdict', 'evidence in short'), {}, {}
+    def evidence(i, j): # the same evidence is written once
+        first = seen.setdefault(text := _short(j), i)
+        return text if first == i or len(text) < 60 else f'as row {first}'
     for s in SUBJECTS:
-        rows = [(i, c.section, c.quote, _verdict(j), j.brief) for i, (c, j) in enumerate(self.rows, 1)
+        rows = [(i, c.section, c.quote, _verdict(j), evidence(i, j)) for i, (c, j) in enumerate(self.rows, 1)
                 if c.subject == s]
         blocks[f'{s} (rows {rows[0][0]} to {rows[-1][0]})' if fold else s] = _table(heads, rows)
     return _folds(blocks, fold)
