@@ -177,8 +177,9 @@ def describe(records, # `Records`
 
 # %% ../../nbs/library/36_judgement.ipynb #4b945eba
 def short_name(folder): # With training runs
-    "The name of the preset, if the folder of the dataset lies in a folder with such a name; else of the dataset"
-    return Path(folder).parent.name if Path(folder).parent.name in PRESETS else Path(folder).name
+    "The preset, if the dataset lies in its folder; else the dataset, with the image size in the shortcut study"
+    above, name = Path(folder).parent.name, Path(folder).name
+    return above if above in PRESETS else f'{name} ({above})' if 'shortcut' in Path(folder).parts else name
 
 def picture(folder, number):
     "Path of a figure that was drawn from a folder of training runs"

@@ -94,7 +94,7 @@ def recorded_devices(runs):
 
 # %% ../../nbs/library/27_plotting.ipynb #3c031fdf
 _CHANGES = {'no_blocks': ' without blocks', 'no_addition': ' without additions',
-            'projection_norm': ', normed projection', 'shortcut': ' with shortcuts × ', 'scale': ', scale '}
+            'projection_norm': ', batch norm', 'shortcut': ' with shortcuts × ', 'scale': ', scale '}
 
 _NAMES = {'inception_resnet_v': 'Inception-ResNet-v', 'inception_v': 'Inception-v'}
 
