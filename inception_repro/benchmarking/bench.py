@@ -41,8 +41,9 @@ def _why(e): return f'{type(e).__name__}: {e}'.split('\n')[0][:200]
 
 def _ready(prepare, device):
     "A step that has run twice, its output, and the memory it needs on a GPU"
-    gc.collect()  # else the memory of a failed contender would be counted here
-    if _cuda(device): torch.cuda.empty_cache()  # keeps weights apart from temporary memory
+    if _cuda(device):
+        gc.collect()  # else the memory of a failed contender would be counted here
+        torch.cuda.empty_cache()  # keeps weights apart from temporary memory
     before = torch.cuda.memory_allocated(device) if _cuda(device) else 0
     step = prepare()
     answer = step()  # compiles, and creates the state of an optimizer
