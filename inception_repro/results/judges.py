@@ -126,7 +126,7 @@ def controls(runs, pure, residual, metric, need) -> Controls:
     if (c := no_blocks(residual)) in names:
         s = speedup(runs, residual, c, metric)
         said.append(f'with its blocks, {network_label(residual)} needs {_times(s)} without them{_span(s)}'
-                    + ', so the blocks have not lowered the error yet' * (s.ratio[0] >= 1))
+                    + ', so there is no sign that the blocks lower the error' * (s.ratio[0] >= 1))
     cause = weigh(verdicts) if verdicts else None
     brief = ', '.join(f"{f.what.partition(', ')[2]}: {f.text}" for f in facts)
     return Controls(cause, '; '.join(said) or 'no record of a control', brief, tuple(facts))
@@ -148,13 +148,13 @@ def _faster(records, folder, pure, residual, metric, need, causal, elsewhere):
     s, more = records.once(_with_controls, records, folder, pure, residual, metric, need)
     pair = _enough(_speed(s, need), runs, (pure, residual), metric)
     verdict = _caused(pair, more.cause, elsewhere) if causal else pair
-    text = f'{_needs(s)} ({metric_label(metric)}); {more.text}'
+    text = f'{_needs(s)} ({metric_label(metric)})' + f'; {more.text}' * causal
     ratio, end = f'{ratio_text(*s.ratio)}×', _metric(metric)
     brief = f'{network_label(pure)}, {short_name(folder)}: {ratio}'
     facts = Fact(network_label(pure) + end, s.ratio[0], ratio), *more.facts * causal
     brief += f" ({more.brief or 'no twins'})" if causal else end
     number, = (n for n, p in figures.items() if p.models == (pure, residual) and p.metric == metric)
-    lacks = TRAIN['control'] if more.cause is None else ''
+    lacks = TRAIN['control'] if causal and more.cause is None else ''
     why = CONTROL if causal and pair == CONFIRMED else WEAK
     return _judged(records, folder, verdict, text, number, lacks, brief, facts, why)
 

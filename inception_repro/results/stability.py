@@ -151,7 +151,8 @@ def _harm(results):
     ok = fair and not harmed
     yield _verdict('Even where the scaling was not strictly necessary, it never seemed to harm the final accuracy',
                    plain and scaled and plain + scaled, ok and not falling, fair and harmed and not falling,
-                   f"top-1 error at the end: {', '.join(said)}" + '; the errors still fell at the end' * falling)
+                   f"with clipped gradients, top-1 error at the end: {', '.join(said)}"
+                   + '; the errors still fell at the end' * falling)
 
 def _clipping(results):
     "Whether clipping prevents failures"
