@@ -159,6 +159,7 @@ def train(recipe, root, out):
     return len(listed)
 
 
+@pytest.mark.slow
 def test_a_folder_is_listed_once_on_each_host(photos, tmp_path, one_thread):
     assert on_processes(2, train, FILES, photos, tmp_path/'two') == [1, 0]
     one = fit(FILES, tmp_path/'one', photos, 'cpu', env=ENV, progress=False, workers=0, max_bytes=0, cache=tmp_path)

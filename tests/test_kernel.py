@@ -44,6 +44,7 @@ def bar(cell):
     return found[0]
 
 
+@pytest.mark.slow
 def test_a_finished_run_ends_with_a_full_green_bar(cells):
     html = bar(cells[0])
     assert '100 %' in html and GREEN in html and RED not in html and 'top-1 error' in html
@@ -51,11 +52,13 @@ def test_a_finished_run_ends_with_a_full_green_bar(cells):
     assert 'nterrupt' not in html and not others  # but warnings that a release of torch gives about itself
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_its_bar_as_it_was(cells):
     html = bar(cells[1])
     assert '100 %' not in html and GREEN not in html
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_curve(cells):
     data = cells[2].outputs[0].data
     assert '</svg>' in data['image/svg+xml'] and data['text/plain'].startswith('inception_resnet_v1 seed 0 on fractals')

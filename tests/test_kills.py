@@ -15,6 +15,7 @@ from inception_repro.training.fit import fit
 from inception_repro.training.recipe import replace
 from inception_repro.training.records import compare, read_run
 
+from slow_cases import slow
 from training_fixtures import ENV, folder, stop, table, TINY
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -99,9 +100,10 @@ def child(out, **kw):
     return subprocess.Popen([sys.executable, '-c', CHILD, out], stdout=subprocess.PIPE, text=True, **kw)
 
 
-def test_sigkill(whole, tmp_path):
-    "Twice, at moments of which nothing is known"
-    for upto in 2, 5:
+@pytest.mark.parametrize('steps', ['4', *slow('2 5')])
+def test_sigkill(whole, tmp_path, steps):
+    "At moments of which nothing is known, once or twice"
+    for upto in map(int, steps.split()):
         p = child(tmp_path)
         while int(p.stdout.readline()) < upto: pass
         time.sleep(random.random() / 20)
@@ -115,6 +117,7 @@ def test_sigkill(whole, tmp_path):
     assert sorted(o.suffix for o in again.path.parent.iterdir()) == ['.csv', '.json']
 
 
+@pytest.mark.slow
 def test_ctrl_c(whole, tmp_path, quiet):
     p = child(tmp_path, stderr=subprocess.PIPE)
     while int(p.stdout.readline()) < 3: pass

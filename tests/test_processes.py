@@ -93,6 +93,7 @@ def test_tables_do_not_depend_on_the_number_of_processes(tmp_path, two, quiet):
     assert table(record(tmp_path/'other', other)) == table(one) and not list(tmp_path.rglob('checkpoints'))
 
 
+@pytest.mark.slow
 def test_resumed_with_another_number_of_processes(tmp_path, two, quiet):
     "A lone process stops all after the same step; the checkpoint serves any number of processes"
     stopped = 'OutOfTime the time limit is reached; the same command resumes at step {}'
@@ -106,6 +107,7 @@ def test_resumed_with_another_number_of_processes(tmp_path, two, quiet):
     assert parts == [2, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_others(tmp_path, two):
     found = on_processes(2, run, [(TWO, '', dict(cbs=Kill(4, 1), save_every=0))], tmp_path)
     assert found[1] is None and found[0][0].startswith('RuntimeError')
@@ -113,6 +115,7 @@ def test_a_process_that_dies_ends_the_others(tmp_path, two):
     assert table(record(tmp_path)) == table(two)
 
 
+@pytest.mark.slow
 def test_weights_that_differ_stop_the_run(tmp_path, two):
     "At the next evaluation, on all processes and before anything is written; the same command resumes"
     words = 'RuntimeError at step {} process 1 has other weights than process 0; the same command resumes at the last '
@@ -124,6 +127,7 @@ def test_weights_that_differ_stop_the_run(tmp_path, two):
     assert table(record(tmp_path)) == table(two)
 
 
+@pytest.mark.slow
 def test_four_replicas_in_float64(tmp_path):
     for n in 1, 2, 4: assert on_processes(n, run, [(FOUR, str(n), dict(cbs=Double()))], tmp_path) == n * [[[]]]
     one, *others = (record(tmp_path/n, FOUR) for n in '124')

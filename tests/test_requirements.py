@@ -121,6 +121,7 @@ print(len(found))
 '''
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_without_what_only_unix_has():
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', WITHOUT_UNIX], capture_output=True, text=True)
     assert done.returncode == 0 and int(done.stdout) > 50, done.stderr

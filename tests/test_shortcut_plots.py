@@ -98,6 +98,7 @@ def test_labels_apart(n):
             and z.max() <= 1 + 1e-9)
 
 
+@pytest.mark.slow
 def test_everything_is_written(tmp_path):
     folder = whole(tmp_path, 2, models=ARMS)
     paths = write_shortcut(folder, tmp_path / 'out')

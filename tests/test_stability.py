@@ -66,6 +66,7 @@ def test_an_error_in_a_process_is_told(tmp_path):
         run_trials([Trial(1/16, steps=3, bn='all')], tmp_path, say=lambda line: None, **small)
 
 
+@pytest.mark.slow
 def test_command(tmp_path):
     def run(*args):
         return subprocess.run([sys.executable, '-m', 'inception_repro.results.stability', *map(str, args)],

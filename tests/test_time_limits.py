@@ -110,6 +110,7 @@ def interrupted(recipe, out, kwargs):
         fit(recipe, out, **kwargs)
 
 
+@pytest.mark.slow
 def test_all_are_begun_afresh_at_once(tmp_path, monkeypatch):
     "So that the command without it goes on with all of them, also those that had no time yet"
     from inception_repro.results import train_many
