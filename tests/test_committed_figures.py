@@ -39,3 +39,10 @@ def test_committed_rates_are_their_records(tmp_path):
     from inception_repro.results.rates import write_rates
     write_rates(root / 'figures/runs/rates', tmp_path)
     same_files(tmp_path, root / 'figures/rates')
+
+
+@pytest.mark.parametrize('name', sorted(p.name for p in (root / 'figures/shortcut').glob('*px-*')))
+def test_committed_pictures_of_the_shortcut_study_are_their_records(name, tmp_path):
+    from inception_repro.results.shortcut_plots import write_shortcut
+    write_shortcut(root / 'figures/runs/shortcut' / name.replace('-', '/', 1), tmp_path)
+    same_files(tmp_path, root / 'figures/shortcut' / name)

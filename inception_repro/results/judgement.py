@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -20,8 +21,8 @@ from ..training.records import FREE, read_runs
 
 # %% auto #0
 __all__ = ['CONFIRMED', 'PARTLY', 'NOT_OBSERVED', 'CONTRADICTED', 'UNTESTED', 'VERDICTS', 'PART', 'DATASETS', 'READINGS',
-           'CONTROL', 'WEAK', 'SITUATIONS', 'TRAIN', 'Fact', 'Judgement', 'weigh', 'combine', 'Records', 'describe',
-           'short_name', 'picture', 'command']
+           'CONTROL', 'WEAK', 'SITUATIONS', 'SEEDS', 'TRAIN', 'Fact', 'Judgement', 'weigh', 'combine', 'Records',
+           'describe', 'short_name', 'picture', 'command']
 
 # %% ../../nbs/library/36_judgement.ipynb #1caf3455
 CONFIRMED, PARTLY, NOT_OBSERVED = 'confirmed', 'partly confirmed', 'not observed at this scale'
@@ -30,6 +31,7 @@ VERDICTS = CONFIRMED, PARTLY, NOT_OBSERVED, CONTRADICTED, UNTESTED
 PART, DATASETS, READINGS = 'only a part of the sentence', 'only some of the datasets', 'only some of the readings'
 CONTROL, WEAK = 'a control is missing or disagrees', 'weaker or less certain than the sentence says'
 SITUATIONS = PART, DATASETS, READINGS, CONTROL, WEAK # in which a sentence is partly confirmed
+SEEDS = 2 # Smallest number of seeds of each network for "confirmed" (ours)
 
 @dataclass(frozen=True)
 class Fact:
@@ -116,8 +118,9 @@ class Records:
 
     def _stability(self, dataset): return read_results(self.root/'runs/stability'/dataset)
 
-    def has(self, folder, models): # Whether the folder has finished runs of all `models`
-        return self.networks(folder).issuperset(models)
+    def has(self, folder, models, seeds=1): # Whether the folder has finished runs of all `models`, with so many seeds
+        found = Counter(r.meta['model'] for r in self.runs(folder))
+        return all(found[m] >= seeds for m in models)
 
 # %% ../../nbs/library/36_judgement.ipynb #37e50479
 @patch
@@ -135,9 +138,11 @@ def _kinds(self: Records, shortcut=False) -> list: # Lists of folders, relative 
 @patch
 def sets(self: Records, models, prefer=None, shortcut=False) -> list: # Folders; `prefer`: a function of one
     "The folders by which a sentence about `models` is judged: the best kind with one that `prefer` accepts, if any"
-    found = [[f for f in kind if self.has(f, models)] for kind in self.kinds(shortcut)]
-    best = [folders for folders in found if any(map(prefer, folders))] if prefer else []
-    return next(filter(None, [*best, *found]), [])
+    for seeds in SEEDS, 1: # runs of a single seed decide only if there are no others
+        found = [[f for f in kind if self.has(f, models, seeds)] for kind in self.kinds(shortcut)]
+        best = [folders for folders in found if any(map(prefer, folders))] if prefer else []
+        if best or any(found): return next(filter(None, [*best, *found]))
+    return []
 
 @patch
 def networks(self: Records, folder) -> set: # Recorded names
@@ -183,7 +188,9 @@ def short_name(folder): # With training runs
 
 def picture(folder, number):
     "Path of a figure that was drawn from a folder of training runs"
-    return Path(*Path(folder).parts[1:])/f'fig{number}.svg' # without runs/
+    parts = Path(folder).parts[1:] # without runs/
+    if parts[0] == 'shortcut': return Path('shortcut')/'-'.join(parts[1:])/'arms.svg'
+    return Path(*parts)/f'fig{number}.svg'
 
 _DATA = {'fractals': '', 'imagenet': ' --data IMAGENET'} # option for a dataset; if not listed: Tiny ImageNet
 

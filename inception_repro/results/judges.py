@@ -16,7 +16,7 @@ from .judgement import *
 from .speedup import ratio_text, speedup
 
 # %% auto #0
-__all__ = ['FASTER', 'MUCH', 'SLIGHT', 'PLATEAU', 'SEEDS', 'LEARNS', 'Difference', 'mean_difference', 'ends', 'paired', 'gained',
+__all__ = ['FASTER', 'MUCH', 'SLIGHT', 'PLATEAU', 'LEARNS', 'Difference', 'mean_difference', 'ends', 'paired', 'gained',
            'no_blocks', 'twins', 'Controls', 'controls', 'faster', 'final', 'outcomes', 'at_end', 'better', 'alike',
            'competitive', 'larger', 'mainly_size', 'same_picture', 'learns']
 
@@ -25,7 +25,6 @@ FASTER = 1.1 # Ratio of epochs from which a network trains faster (ours)
 MUCH = 1.5 # The same for "much", "significantly", "greatly" and "dramatically" (ours)
 SLIGHT = 1. # Largest difference, in points, that counts as slight (ours; in Table 2 the pairs differ by 0.1)
 PLATEAU = 1. # A plateau: the error falls by fewer points in the last quarter of the epochs (ours)
-SEEDS = 2 # Smallest number of seeds of each network for "confirmed" (ours)
 
 # %% ../../nbs/library/37_judges.ipynb #92228d0c
 _FOUR = (*small, *large)

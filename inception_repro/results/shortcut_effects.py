@@ -177,6 +177,7 @@ class Depth:
 def __str__(self: Depth):
     n, since, surely = len(self.seeds), self.since, self.surely
     end = f"{points(self.at(-1))} points at the end, {n} seed{'s' * (n > 1)}"
+    if n == 1: return f'{named(self.model, self.arm)}: no conclusion about depth from one seed ({end}).'
     never = f'does not pay off within {self.epochs[-1]:.3g} epochs'
     pays = never if since is None else f'pays off from epoch {since:.3g}'
     sure = '' if surely is None else f'; the whole interval is below zero from epoch {surely:.3g}'
