@@ -210,7 +210,8 @@ def image_folder(path, n=4):
     return path
 
 
-@pytest.mark.parametrize('first', ['fastai', *slow('ours')])
+@pytest.mark.slow
+@pytest.mark.parametrize('first', ['fastai', 'ours'])
 def test_fastai_knows_us_in_either_order_of_imports(first):
     import subprocess, sys
     fastai, ours = 'from fastai.vision.all import *', 'from inception_repro.architecture.networks import inception_v4'

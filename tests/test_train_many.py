@@ -13,6 +13,7 @@ from contextlib import suppress
 import pytest
 
 
+@pytest.mark.slow
 def test_side_by_side_is_one_by_one(tmp_path):
     "Two processes of one thread give the records of one process of one thread"
     import torch
