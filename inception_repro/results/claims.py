@@ -169,7 +169,8 @@ def evidence(self: Page,
     "The runs, the errors at the end, the evidence for each row, and the commands"
     heads = 'row', 'tested as', 'evidence', 'figure', 'command'
     blocks = {'training runs': f'{_table(_RUNS, self.runs)}\n\n{_table(_ENDS, self.ends)}'} if self.runs else {}
-    blocks |= {f'evidence: {s}': _table(heads, rows) for s, rows in self._evidence(links).items()}
+    for s, rows in self._evidence(links).items():
+        blocks[f'evidence: {s}' + f' (rows {rows[0][0]} to {rows[-1][0]})' * fold] = _table(heads, rows)
     blocks['commands'] = '\n'.join(f'{i}. `{line}`' for i, line in enumerate(self.commands(), 1))
     return _folds(blocks, fold)
 

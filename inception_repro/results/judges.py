@@ -319,6 +319,6 @@ def learns(model, *more): # Names of networks; `more` are reported if there are 
         if not records.sets([model], shortcut=True): return _nothing([model], TRAIN['short'])
         found = [(m, f) for m in (model, *more) for f in records.sets([m], shortcut=True)]
         lacks = [m for m in more if m not in dict(found)]
-        own = combine(*(_learns(records, f, m) for m, f in found))
+        own = combine(*(_learns(records, f, m) for m, f in found), differ=PART if len(dict(found)) > 1 else DATASETS)
         return combine(own, *(_nothing([m], TRAIN['control']) for m in lacks), differ=CONTROL)
     return judge

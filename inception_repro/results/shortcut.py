@@ -162,7 +162,7 @@ def points(interval # (mean, low, high)
     return signed(mean) + ('' if np.isnan(low) else f' ({signed(low)} to {signed(high)})')
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #1a08e7db
-_HEADS = dict(network='network', arm='variant', error='top-1 error at the end (%)', seeds='seeds',
+_HEADS = dict(network='network', arm='variant', error='top-1 error at the end (%)', seeds='seed numbers',
               parameters='parameters',
               gmacs='GMACs',
               control='minus the same network without blocks, percentage points (95 % interval)',
@@ -201,5 +201,6 @@ def shortcut_table(folder, # With the records, or a `Study`
              f'GMACs: billions of multiply-adds for an image of {px}×{px} pixels.',
              'Differences are between runs with the same seed, on the same test images.',
              '"Times as fast": at the same error, the epochs that the network as printed needs, divided by those of',
-             'this variant; median over pairs of seeds, and their range.', missing(study)]
+             'this variant; median over all errors that both curves reach, then over pairs of seeds, and their range.',
+             'A variant that is faster at first and slower later can have a number above 1.', missing(study)]
     return markdown_table(rows, _HEADS) + '\n\n' + ' '.join(filter(None, words))

@@ -119,7 +119,7 @@ def _path_rows(study, name):
             for i, (step, arm) in enumerate(PATHS[name])]
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #3185d04a
-_ENDS = dict(end='at the end', end_share='share', mean='mean over training', mean_share='share', seeds='seeds')
+_ENDS = dict(end='at the end', end_share='share', mean='mean over training', mean_share='share', seeds='seed numbers')
 
 def _steps_text(study):
     "The paths as a table, and a sentence on those that are incomplete"
@@ -205,7 +205,7 @@ def depth_table(folder, # With the records, or a `Study`
     rows = [dict(network=network_label(d.model), arm=d.arm, seeds=d.seeds, since=d.since, sure=d.surely)
             | {i: points(d.at(i)) for i in at} for d in found]
     heads = dict(network='network', arm='variant') | {i: f'epoch {found[0].epochs[i]:.3g}' for i in at} | dict(
-        since='below zero from epoch', sure='interval below zero from epoch', seeds='seeds')
+        since='stays below zero from epoch', sure='interval below zero from epoch', seeds='seed numbers')
     one = ', or one seed, which has no interval' * any(len(d.seeds) == 1 for d in found)
     return (f'{markdown_table(rows, heads)}\n\n'
             'Error with blocks minus error of the same network without blocks, in points: '
