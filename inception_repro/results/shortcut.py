@@ -200,7 +200,9 @@ def shortcut_table(folder, # With the records, or a `Study`
     words = [f"Error after {n} epoch{'s' * (n != 1)}: median over seeds, and their range.", chance_level(study),
              f'GMACs: billions of multiply-adds for an image of {px}×{px} pixels.',
              'Differences are between runs with the same seed, on the same test images.',
-             '"Times as fast": at the same error, the epochs that the network as printed needs, divided by those of',
-             'this variant; median over all errors that both curves reach, then over pairs of seeds, and their range.',
-             'A variant that is faster at first and slower later can have a number above 1.', missing(study)]
+             '"Times as fast": for each error that both curves reach, the epochs that the network as printed needs,',
+             'divided by those of this variant; the median over these errors, then over pairs of seeds, and their '
+             'range.',
+             'A variant can have a number above 1 although it ends with the higher error, if it is faster at first.',
+             missing(study)]
     return markdown_table(rows, _HEADS) + '\n\n' + ' '.join(filter(None, words))

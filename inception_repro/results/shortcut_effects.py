@@ -126,7 +126,7 @@ def _steps_text(study):
     rows = {name: _path_rows(study, name) for name in PATHS}
     text, found = [], sum(rows.values(), [])
     if found: text += [f'From {named(*_start)} to {named(*_goal)} step by step, in points. The steps of a path add up '
-                       'to the whole difference.',
+                       'to the whole difference. The share of a change depends on the order of the steps.',
                        markdown_table(found, dict(path='path', step='step', to='leads to') | _ENDS)]
     if gone := [name for name, own in rows.items() if not own]:
         text.append('Paths that cannot be added up yet, because not all of their variants have finished runs with a '
@@ -141,7 +141,7 @@ def effects_table(folder, # With the records, or a `Study`
                  end=e.end and points(e.end), mean=e.mean and points(e.mean)) for e in effects(study)]
     heads = dict(cause='cause', first='first variant', second='second variant',
                  **{k: _ENDS[k] for k in ('end', 'mean', 'seeds')})
-    heads['says'] = 'verdict'
+    heads['says'] = 'statement tested'
     note = ('Second variant minus first variant, in percentage points of top-1 error; negative where the second one is '
             'better. '
             'Mean over the seeds that both variants have, and its 95 % t-interval over seeds. "Mean over training" is '
