@@ -178,7 +178,7 @@ def plot_depth(folder, # With the records, or a `Study`
         raise untrained('no variant has a finished control without blocks')
     few, limits = 'There is no band for a single seed. ' * any(len(d.seeds) == 1 for d in found), _limits(found, top)
     text = ('Error with blocks minus error of the same network without blocks, paired by seed: below the dotted line, '
-            'depth pays off. Line: mean over seeds; band: its 95 % t-interval. '
+            'the network with blocks has the lower error. Line: mean over seeds; band: its 95 % t-interval. '
             f"{few}{_beyond(found, limits[1])}{_told(study, models, bands=False)}")
     zero = (found[0].epochs, *[0 * found[0].epochs] * 3)
     bands = {m: {d.arm: (d.epochs, d.low, d.mean, d.high) for d in found if d.model == m} for m in models}
