@@ -126,6 +126,16 @@ def test_faster_needs_records_and_seeds(tmp_path):
     assert judged(faster(large), tmp_path, {PURE: (3, 20), RESIDUAL: (1.5, 20)}, seeds=1).verdict == PARTLY
 
 
+@pytest.mark.parametrize('seeds, kind', [(1, 'runs'), (2, 'runs/plateau')])
+def test_a_single_seed_decides_only_if_there_is_no_other_run(tmp_path, seeds, kind):
+    "The plateau is the better kind, if it has two seeds"
+    nets, used = {PURE: (3, 20), RESIDUAL: (1.5, 20)}, lambda: [p.as_posix() for p in Records(tmp_path).sets(large)]
+    judged(faster(large), tmp_path, nets, 'runs/plateau', seeds)
+    assert used() == ['runs/plateau/fractals'] # there is nothing else
+    judged(faster(large), tmp_path, nets, 'runs', 2)
+    assert used() == [f'{kind}/fractals']
+
+
 TWIN = f'{PURE}+shortcut0.2'
 WITHOUT, WITH = f'{RESIDUAL}+no_addition', f'{RESIDUAL}+scale1+projection_norm'
 

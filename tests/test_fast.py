@@ -23,7 +23,7 @@ from inception_repro.training.flat import lay_flat
 from inception_repro.training.optim import RMSPropTF
 from test_figures import random_network
 
-from slow_cases import slow
+from slow_cases import PRINTED, slow, some
 
 EXACT = 1e-5  # largest difference of logits in float32, in units of the largest logit
 rewrites = fold_bn, fold_scale, pool_after, merge_1x1
@@ -32,15 +32,13 @@ rewrites = fold_bn, fold_scale, pool_after, merge_1x1
 def images(n, side, channels=3): return torch.randn(n, channels, side, side, generator=torch.Generator().manual_seed(0))
 
 
-FEW = 'inception_v3', 'inception_v4', 'inception_resnet_v2' # without readings and releases
-
 def network(name, width=1/16, px=75, **kwargs):
     "A network that looks trained, and images"
     torch.manual_seed(0)
     return randomize_batchnorm(create_model(name, width=width, **{'num_classes': 10, **kwargs})), images(2, px)
 
 
-@pytest.mark.parametrize('name', [*FEW, *slow(*(n for n in networks if n not in FEW))])
+@pytest.mark.parametrize('name', some(*PRINTED, of=networks))
 def test_each_rewrite_of_each_network(name):
     net, x = network(name)
     in_double = copy.deepcopy(net).double()

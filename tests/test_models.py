@@ -17,7 +17,7 @@ from inception_repro.architecture.graph import Network, Seq
 from inception_repro.architecture.networks import (
     Architecture, configure, create_model, inception_v4, list_models, networks)
 
-from slow_cases import slow
+from slow_cases import PRINTED, slow, some
 
 small = dict(num_classes=5, width=1/16)
 
@@ -26,13 +26,10 @@ small = dict(num_classes=5, width=1/16)
 def x(): return torch.randn(2, 3, 80, 88, generator=torch.Generator().manual_seed(0))
 
 
-FEW = 'inception_v3', 'inception_v4', 'inception_resnet_v2' # without readings and releases
-
-
 def close(a, b, eps=1e-4): return ((a.float() - b.float()).norm() / b.float().norm()).item() < eps
 
 
-@pytest.mark.parametrize('name', [*FEW, *slow(*(n for n in list_models() if n not in FEW))])
+@pytest.mark.parametrize('name', some(*PRINTED, of=list_models()))
 def test_destinations(name, x):
     net = create_model(name, **small).eval()
     with torch.no_grad():

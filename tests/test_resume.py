@@ -14,7 +14,7 @@ from inception_repro.training.learner import load_data
 from inception_repro.training.recipe import evaluation_steps, replace
 from inception_repro.training.records import compare, read_run
 
-from slow_cases import slow
+from slow_cases import slow, some
 from training_fixtures import ENV, folder, STEPS, stop, table, TINY
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -34,7 +34,7 @@ EVENTS = ['before_batch', 'after_backward', 'after_step']
 PLACES = random.Random(0).sample(list(product(range(STEPS), EVENTS, [0, 1e9])), 8)
 
 
-@pytest.mark.parametrize('step, event, save_every', [*PLACES[:3], *slow(*PLACES[3:])])
+@pytest.mark.parametrize('step, event, save_every', some(*PLACES[:3], of=PLACES))
 def test_resumes_anywhere(whole, tmp_path, quiet, step, event, save_every):
     if event == 'after_step': step += 1 # has counted itself
     stop(TINY, tmp_path, quiet, step, event, save_every)

@@ -5,7 +5,6 @@
 # %% ../../nbs/library/68_claims_page.ipynb #68a0c0d3
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,7 @@ def _short(judgement):
     for o in judgement.facts: by.setdefault(o.what, []).append(o)
     lines = [f'{what}: {_range(facts)}' for what, facts in by.items()]
     if not lines: return judgement.brief
-    parts = '; '.join(f'{name}: {v}' for name, v in re.findall(r'(?:^|<br>)(\*[^*]+\*), ([^:]+):', judgement.brief))
+    parts = '; '.join(f'*{name}*: {v}' for name, v in judgement.parts)
     return '<br>'.join(filter(None, [parts, *lines, judgement.reason.rstrip('.')]))
 
 @patch

@@ -95,7 +95,8 @@ def _slower(both, what):
     (a, low, high), (b, least, most) = both
     slower = a >= SLOWER * b and low > most
     text = f'{what}: {_ms(a, low, high)} against {_ms(b, least, most)}'
-    brief = f"Inception-v4 against Inception-ResNet-v2, {what.rpartition(', ')[0]}: {a:,.0f} against {b:,.0f} ms"
+    who = ' against '.join(map(network_label, _PAIR))
+    brief = f"{who}, {what.rpartition(', ')[0]}: {a:,.0f} against {b:,.0f} ms"
     return CONFIRMED if slower else CONTRADICTED if high < least else NOT_OBSERVED, text, brief
 
 # %% ../../nbs/library/38_findings.ipynb #36aa5760

@@ -52,6 +52,7 @@ class Judgement:
     reason: str = '' # Why the sentence cannot be tested, or what the records lack
     brief: str = '' # The same as `numbers` or `reason`, in a few words
     facts: tuple = () # `Fact`s: its numbers, one for each dataset
+    parts: tuple = () # (name, verdict) of each named part of the sentence
     why: tuple | str = () # Of `SITUATIONS`: why it is only partly confirmed; dropped for every other verdict
 
     def __post_init__(self):
@@ -91,7 +92,9 @@ def combine(*judgements, # `Judgement`s
     return Judgement(verdict, _once(said, '<br>'), tuple(dict.fromkeys(r for j in judgements for r in j.runs)),
                      _once((j.figure for j in judgements), ', '), _once((j.command for j in judgements), '\n'),
                      _once((j.reason for j in judgements), ' '), _once(briefs, '<br>'),
-                     tuple(f for j in judgements for f in j.facts), (*why, *(w for j in judgements for w in j.why)))
+                     tuple(f for j in judgements for f in j.facts),
+                     tuple((n, j.verdict) for n, j in zip(names, judgements)) or sum((j.parts for j in judgements), ()),
+                     (*why, *(w for j in judgements for w in j.why)))
 
 # %% ../../nbs/library/36_judgement.ipynb #04a9cf37
 def _px(folder): return int(digits) if (digits := folder.parent.name.removesuffix('px')).isdigit() else 0
