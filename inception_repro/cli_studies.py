@@ -64,7 +64,8 @@ def rates(preset: Preset = 'demo',
 # %% ../nbs/library/73_study_commands.ipynb #220e4dee
 def _study_folders(runs, out):
     "Folders of finished studies, and the folders for their figures"
-    if not (found := sorted({p.parent for p in Path(runs).glob('*px/*/*.csv')})):
+    from inception_repro.results.shortcut import study_folders
+    if not (found := study_folders(runs).values()):
         raise ValueError(f'{runs} holds no records of the experiment; leave out --draw to train, or give another '
                          '--runs')
     return [(p, Path(out)/f'{p.parent.name}-{p.name}') for p in found]
@@ -114,7 +115,7 @@ def shortcut(preset: Preset = 'demo',
 
     - inception-repro shortcut --models inception_v3,inception_resnet_v1 --seeds 1
     - inception-repro shortcut --draw"""
-    from inception_repro.results.shortcut_plots import write_shortcut
+    from inception_repro.results.shortcut_plots import write_answer, write_shortcut
     use_cache(cache)
     tell = lambda text: print(getattr(text, 'shell', text), file=sys.stderr)
     todo = _study_folders(runs, out) if draw else [_train_variants(
@@ -122,6 +123,7 @@ def shortcut(preset: Preset = 'demo',
         device=device, jobs=jobs, until=deadline(minutes), workers=workers, **memory_limit(memory))]
     for folder, where in todo:
         for p in write_shortcut(folder, where, tell): print(p)
+    print(write_answer(runs, out))
 
 # %% ../nbs/library/73_study_commands.ipynb #2205c154
 def stability(seeds: option(int, 'Number of seeds of each setting. Some settings always have three.') = 1,

@@ -46,3 +46,9 @@ def test_committed_pictures_of_the_shortcut_study_are_their_records(name, tmp_pa
     from inception_repro.results.shortcut_plots import write_shortcut
     write_shortcut(root / 'figures/runs/shortcut' / name.replace('-', '/', 1), tmp_path)
     same_files(tmp_path, root / 'figures/shortcut' / name)
+
+
+def test_the_committed_answer_is_its_records(tmp_path):
+    from inception_repro.results.shortcut_plots import write_answer
+    made = write_answer(root / 'figures/runs/shortcut', tmp_path)
+    assert made.read_bytes() == (root / 'figures/shortcut/answer.md').read_bytes()

@@ -29,11 +29,14 @@ def test_the_command(tmp_path):
     assert all(len(o['samples']) == 4 for o in study.activity.values())  # steps of this run
     files = {p.name for p in (tmp_path / 'out/79px-fractals').iterdir()}
     assert {'arms-small.png', 'depth-small.svg', 'gradients-small.png', 'shortcut.md'} <= files and 'shortcut.md' in out
+    answer = tmp_path / 'out/answer.md'
+    assert '| 79px, fractals |' in answer.read_text(encoding='utf-8') and str(answer) in out
     before = {p: p.read_bytes() for p in folder.glob('*.csv')}
     table = (tmp_path / 'out/79px-fractals/shortcut.md')
     table.unlink()
+    answer.unlink()
     code, out, err = shortcut('--draw', *where)
-    assert code == 0 and table.exists() and before == {p: p.read_bytes() for p in folder.glob('*.csv')}
+    assert code == 0 and table.exists() and answer.exists() and before == {p: p.read_bytes() for p in folder.glob('*.csv')}
 
 
 @pytest.mark.parametrize('args, words', [

@@ -16,7 +16,7 @@ from inception_repro.training.recipe import evaluation_steps, replace, run_name
 from inception_repro.training.records import COLUMNS, Record
 from inception_repro.results.shortcut import ARMS, missing, read_shortcut, shortcut_table, t_interval
 from inception_repro.results.shortcut_effects import (
-    PATHS, QUESTIONS, depth_pays, depth_table, effects, effects_table, sentence)
+    PATHS, QUESTIONS, answer_table, depth_pays, depth_table, effects, effects_table, sentence)
 from inception_repro.results.shortcut_plots import plot_arms, plot_depth, plot_gradients
 
 from shortcut_fixtures import BASE, cells, DROPS, ENV, EPOCHS, R2, text, V4, whole, write
@@ -114,6 +114,24 @@ def test_differences_are_paired_by_seed(tmp_path):
     assert found.seeds == [0, 1, 2] and found.at(-1) == pytest.approx((-1.9, -1.9 - half, -1.9 + half))
     row = next(r for r in cells(shortcut_table(tmp_path / 'synthetic')) if r[1] == 'shortcuts × 0.2')
     assert row[6] == f'−1.9 (−{1.9 + half:.1f} to −{1.9 - half:.1f})' and row[3] == '0, 1, 2, 7' and row[7] == '–'
+
+
+def test_the_answer_has_a_column_for_each_set_of_images(tmp_path):
+    steep = read_shortcut(whole(tmp_path / 'steep', 3, noise=.01))
+    one = read_shortcut(whole(tmp_path / 'one', 1, noise=0, models=(V4,), skip=[(V4, 'shortcuts × 1')]))
+    table = answer_table({'107px, steep': steep, '75px, one': one})
+    rows = {tuple(r[:3]): r[3:] for r in cells(table)}
+    assert rows['what changes', 'first variant', 'second variant'] == ['107px, steep', '75px, one']
+    assert len(rows) == 2 + len(QUESTIONS)  # with the head and the line below it
+    plain = 'Inception-v4, as printed'
+    half = 2.125 / 4  # a line's mean between epochs 0.25 and 4, as a part of its end
+    added, none = rows['addition', plain, 'Inception-v4 with shortcuts × 1']
+    assert added.startswith(f'−{3 * half:.1f} (−1.6 to −1.') and added.endswith('): lower') and none == '–'
+    gone, single = rows['blocks removed', plain, 'Inception-v4 without blocks']
+    assert gone.endswith('): lower') and single == f'−{23 * half:.1f}; one seed'
+    worse, none = rows['block design', plain, 'Inception-ResNet-v2 without additions']
+    assert worse.startswith('+0.5 (') and worse.endswith('): higher') and none == '–'
+    assert 'Seeds: 107px, steep: 3; 75px, one: 1.' in table
 
 
 @pytest.mark.parametrize('n', [2, 3, 5, 10])

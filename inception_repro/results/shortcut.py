@@ -25,8 +25,8 @@ from ..training.recipe import preset as _preset, run_name
 from ..training.records import read_runs
 
 # %% auto #0
-__all__ = ['ARMS', 'named', 'arms', 'run_shortcut', 'Study', 'untrained', 'read_shortcut', 'missing', 't_interval', 'paired',
-           'final', 'signed', 'points', 'chance_level', 'shortcut_table']
+__all__ = ['ARMS', 'named', 'arms', 'run_shortcut', 'Study', 'untrained', 'read_shortcut', 'study_folders', 'missing',
+           't_interval', 'paired', 'final', 'signed', 'points', 'chance_level', 'shortcut_table']
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #50e34b42
 _RESIDUAL = {'as printed': {}, 'without blocks': dict(scale=0.), 'without additions': dict(addition=False),
@@ -117,6 +117,13 @@ def read_shortcut(folder, # With the records of one dataset, such as figures/run
         if blocks.exists(): activity[key] = json.loads(blocks.read_text(encoding='utf-8'))
     if not runs: raise untrained(f'{folder} has no run of a variant')
     return Study(runs, activity)
+
+def study_folders(runs # Folder for the records: RUNS/SIZEpx/DATASET
+                 ) -> dict: # Such as '107px, fractals' → its folder; larger images first
+    "The folders that hold records of the experiment"
+    found = {p.parent for p in Path(runs).glob('*px/*/*.csv') if p.parent.parent.name[:-2].isdigit()}
+    size = lambda p: int(p.parent.name[:-2])
+    return {f'{p.parent.name}, {p.name}': p for p in sorted(found, key=lambda p: (-size(p), p.name))}
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #ded7dd2d
 def missing(folder, # With the records, or a `Study`

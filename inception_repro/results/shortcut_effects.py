@@ -16,7 +16,8 @@ from .shortcut import (
 from ..support.tables import markdown_table
 
 # %% auto #0
-__all__ = ['QUESTIONS', 'PATHS', 'Effect', 'sentence', 'effects', 'effects_table', 'Depth', 'depth_pays', 'depth_table']
+__all__ = ['QUESTIONS', 'PATHS', 'Effect', 'sentence', 'effects', 'effects_table', 'answer_table', 'Depth', 'depth_pays',
+           'depth_table']
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #9f789e89
 def _mean_error(run):
@@ -147,6 +148,30 @@ def effects_table(folder, # With the records, or a `Study`
             'Mean over the seeds that both variants have, and its 95 % t-interval over seeds. "Mean over training" is '
             f'the area under the error curve divided by its length. {chance_level(study)}')
     return '\n\n'.join([markdown_table(rows, heads), note.rstrip(), *_steps_text(study)])
+
+# %% ../../nbs/library/34_shortcut_effects.ipynb #93569000
+_SAYS = {'confirmed': 'lower', 'the opposite': 'higher', 'no difference seen': 'no difference seen'}
+
+def _answer(effect):
+    "The difference of the mean errors over training, and what its interval says"
+    if not effect.seeds: return None
+    if len(effect.seeds) == 1: return f'{points(effect.mean)}; one seed'
+    return f'{points(effect.mean)}: {_SAYS[_verdict(effect.mean)]}'
+
+def answer_table(studies, # Dict: name of a set of images → folder with its records, or a `Study`
+                ) -> str: # Markdown
+    "What every change does to the mean error over training, with one column for each set of images"
+    found = {name: effects(o) for name, o in studies.items()}
+    rows = [dict(cause=cause, one=named(*one), other=named(*other))
+            | {name: _answer(own[i]) for name, own in found.items()}
+            for i, (cause, one, other, _) in enumerate(QUESTIONS)]
+    many = {name: sorted({len(e.seeds) for e in own if e.seeds}) for name, own in found.items()}
+    seeds = '; '.join(f"{name}: {' to '.join(map(str, dict.fromkeys((n[0], n[-1]))))}" for name, n in many.items() if n)
+    heads = dict(cause='what changes', one='first variant', other='second variant') | {name: name for name in found}
+    return (f'{markdown_table(rows, heads)}\n\nMean top-1 error over training of the second variant minus that of the '
+            'first, in percentage points, with its 95 % t-interval over seeds. "Lower" and "higher": the interval '
+            f'excludes zero. Seeds: {seeds}. The mean over training is the area under the error curve, divided by its '
+            'length.')
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #fbdbe751
 @dataclass(frozen=True)

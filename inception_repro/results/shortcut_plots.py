@@ -16,12 +16,14 @@ from ..architecture.draw import Picture, write_picture
 from .curves import caption
 from .plotting import (
     GREY, GRID, INK, seed_band, chance_error, network_label, wrap_text, large, small)
-from .shortcut import ARMS, named, read_shortcut, shortcut_table, signed, untrained
-from .shortcut_effects import depth_pays, depth_table, effects_table
+from .shortcut import (
+    ARMS, named, read_shortcut, shortcut_table, signed, study_folders, untrained)
+from .shortcut_effects import answer_table, depth_pays, depth_table, effects_table
 from ..support.files import atomic_write
+from ..training.records import read_runs
 
 # %% auto #0
-__all__ = ['spread_labels', 'plot_arms', 'plot_depth', 'plot_gradients', 'write_shortcut']
+__all__ = ['spread_labels', 'plot_arms', 'plot_depth', 'plot_gradients', 'write_shortcut', 'write_answer']
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #ed41411a
 _STYLES = { # colour, dashes, width; the same for both networks
@@ -264,3 +266,10 @@ def write_shortcut(folder, # With the records of one dataset
               'Where depth begins to pay': depth_table}
     text = '\n\n'.join(f'## {title}\n\n{f(study)}' for title, f in tables.items())
     return [*paths, atomic_write(out/'shortcut.md', f'# Is it the shortcut?\n\n{text}\n')]
+
+def write_answer(runs, # Folder for the records: RUNS/SIZEpx/DATASET
+                 out, # Folder of the file
+                ) -> Path: # The file written
+    "Write the table of all sets of images that have a finished run to answer.md"
+    studies = {name: read_shortcut(o) for name, o in study_folders(runs).items() if read_runs(o)} # finished runs
+    return atomic_write(Path(out)/'answer.md', f'# Is it the shortcut?\n\n{answer_table(studies)}\n')
