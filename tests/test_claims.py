@@ -2,13 +2,11 @@
 
 Not in a notebook: many small folders, and a shell.
 """
-import json
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -21,36 +19,10 @@ from inception_repro.results.judgement import (
     CONFIRMED, CONTRADICTED, NOT_OBSERVED, PARTLY, TRAIN, UNTESTED, VERDICTS, Judgement, Records, combine, command)
 from inception_repro.results.judges import (
     alike, better, competitive, faster, learns, mainly_size, no_blocks, twins)
-from inception_repro.training.recipe import evaluation_steps, preset
-from inception_repro.training.records import COLUMNS, Record
+
+from claims_fixtures import judged, PURE, RESIDUAL, write
 
 root = Path(__file__).parents[1]
-ENV = dict(commit=None, device='no device', python='3', torch='2', fastai='2', inception_repro='0')
-PURE, RESIDUAL = large
-
-
-def write(folder, model, half, end=20., seed=0, dataset='fractals', epochs=16, finished=True, **changes):
-    "A network that was never trained: its error falls to `end`, by half in every `half` epochs"
-    base, _, arm = model.partition('+')
-    named = dict(no_blocks=dict(scale=0.) if 'resnet' in base else dict(shortcut=0.),
-                 no_addition=dict(addition=False), projection_norm=dict(projection_norm=True))
-    for mark in filter(None, arm.split('+')): # such as 'shortcut0.2'
-        changes |= named.get(mark) or {mark.rstrip('0123456789.'): float(mark.lstrip('shortcutale'))}
-    made = preset('demo', base, dataset=dataset, epochs=epochs, seed=seed, **changes)
-    recipe, steps = json.loads(json.dumps(asdict(made))), 4000 // made.bs
-    rec = Record.create(folder, model, seed, dataset, '0', recipe, ENV, data=dict(classes=10, train=4000, valid=500))
-    for step in evaluation_steps(made, steps):
-        top1 = end + .01 * seed + (90 - end) * 2 ** (-step / steps / half)
-        row = dict(epoch=step / steps, step=step, images=step * made.bs, top1=top1, top5=top1 / 2, seconds=step / steps)
-        rec.append(**{k: row.get(k, 1.) for k in COLUMNS})
-    if finished: rec.finish()
-
-
-def judged(judge, root, nets, study='runs', seeds=3, **kw):
-    "The verdict on networks of a half-life and a final error each"
-    for m, (half, end) in nets.items():
-        for s in range(seeds): write(root / study, m, half, end, s, **kw)
-    return judge(Records(root))
 
 
 @pytest.fixture(scope='module')
@@ -179,11 +151,16 @@ def test_a_dataset_without_twins_does_not_save_a_cause(tmp_path, half, verdict):
 
 
 def test_every_dataset_of_a_pair_is_in_the_evidence_of_the_cause(page):
-    "The same numbers as in the caption of the figure of this pair"
+    "As in the caption of the figure of this pair; the shortcut study replaces short runs on the same images"
     of = lambda start: next(j for c, j in page.rows if c.quote.startswith(start) and 'Inception-v4' in j.brief)
     cause, caption = of('Here we give clear'), of('The residual version was training much faster')
-    ratios = {f.text for f in caption.facts if f.text.endswith('×')}
-    assert len(ratios) == len({r for r in caption.runs}) and ratios <= {f.text for f in cause.facts}
+    records = Records(root / 'figures')
+    images = lambda folders: {records.runs(f)[0].meta['dataset_hash'] for f in folders if records.has(f, large)}
+    assert len(images(caption.runs)) == 3 and images(caption.runs) <= images(cause.runs)
+    study = images(f for f in cause.runs if 'shortcut' in f.parts)
+    ratios = [f.text for f in caption.facts if f.text.endswith('×')]
+    kept = [r for r, f in zip(ratios, caption.runs, strict=True) if images([f]) - study]
+    assert kept and {*kept} <= {f.text for f in cause.facts}
 
 
 def test_twins_that_disagree_confirm_a_cause_partly(tmp_path):
@@ -216,6 +193,9 @@ def test_a_twin_is_found_in_the_shortcut_study(tmp_path):
     assert (j.verdict == CONFIRMED and list(map(str, j.runs)) == ['runs/shortcut/107px/fractals']
             and 'inception-repro shortcut' in j.command)
     assert list(map(str, faster(large)(Records(tmp_path)).runs)) == ['runs/fractals']
+    judged(faster(large), tmp_path, nets, 'runs/fractals20', digest='other images')
+    j = faster(large, causal=True)(Records(tmp_path)) # the study replaces only runs on the same images
+    assert list(map(str, j.runs)) == ['runs/shortcut/107px/fractals', 'runs/fractals20/fractals']
 
 
 # the end of training

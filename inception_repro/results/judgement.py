@@ -141,8 +141,10 @@ def _kinds(self: Records, shortcut=False) -> list: # Lists of folders, relative 
 @patch
 def sets(self: Records, models, prefer=None, shortcut=False) -> list: # Folders; `prefer`: a function of one
     "The folders by which a sentence about `models` is judged: the best kind with one that `prefer` accepts, if any"
+    images = lambda f: self.runs(f)[0].meta['dataset_hash']
     for seeds in SEEDS, 1: # runs of a single seed decide only if there are no others
         found = [[f for f in kind if self.has(f, models, seeds)] for kind in self.kinds(shortcut)]
+        if arms := found[2]: arms += [f for f in found[3] if images(f) not in set(map(images, arms))]
         best = [folders for folders in found if any(map(prefer, folders))] if prefer else []
         if best or any(found): return next(filter(None, [*best, *found]))
     return []

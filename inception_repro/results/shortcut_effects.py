@@ -16,8 +16,8 @@ from .shortcut import (
 from ..support.tables import markdown_table
 
 # %% auto #0
-__all__ = ['QUESTIONS', 'PATHS', 'Effect', 'sentence', 'effects', 'effects_table', 'answer_table', 'Depth', 'depth_pays',
-           'depth_table']
+__all__ = ['QUESTIONS', 'PATHS', 'Effect', 'sentence', 'effects', 'steps_table', 'effects_table', 'answer_table', 'Depth',
+           'depth_pays', 'depth_table']
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #9f789e89
 def _mean_error(run):
@@ -122,8 +122,10 @@ def _path_rows(study, name):
 # %% ../../nbs/library/34_shortcut_effects.ipynb #3185d04a
 _ENDS = dict(end='at the end', end_share='share', mean='mean over training', mean_share='share', seeds='seed numbers')
 
-def _steps_text(study):
-    "The paths as a table, and a sentence on those that are incomplete"
+def steps_table(folder, # With the records, or a `Study`
+               ) -> str: # Markdown
+    "The paths from Inception-v4 to Inception-ResNet-v2 as a table, and a sentence on those that are incomplete"
+    study = read_shortcut(folder)
     rows = {name: _path_rows(study, name) for name in PATHS}
     text, found = [], sum(rows.values(), [])
     if found: text += [f'From {named(*_start)} to {named(*_goal)} step by step, in points. The steps of a path add up '
@@ -132,7 +134,7 @@ def _steps_text(study):
     if gone := [name for name, own in rows.items() if not own]:
         text.append('Paths that cannot be added up yet, because not all of their variants have finished runs with a '
                     f"common seed: {', '.join(gone)}.")
-    return text
+    return '\n\n'.join(text)
 
 def effects_table(folder, # With the records, or a `Study`
                  ) -> str: # Markdown
@@ -147,7 +149,7 @@ def effects_table(folder, # With the records, or a `Study`
             'better. '
             'Mean over the seeds that both variants have, and its 95 % t-interval over seeds. "Mean over training" is '
             f'the area under the error curve divided by its length. {chance_level(study)}')
-    return '\n\n'.join([markdown_table(rows, heads), note.rstrip(), *_steps_text(study)])
+    return '\n\n'.join([markdown_table(rows, heads), note.rstrip(), steps_table(study)])
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #93569000
 _SAYS = {'confirmed': 'lower', 'the opposite': 'higher', 'no difference seen': 'no difference seen'}
