@@ -120,18 +120,17 @@ def test_the_answer_has_a_column_for_each_set_of_images(tmp_path):
     steep = read_shortcut(whole(tmp_path / 'steep', 3, noise=.01))
     one = read_shortcut(whole(tmp_path / 'one', 1, noise=0, models=(V4,), skip=[(V4, 'shortcuts × 1')]))
     table = answer_table({'107px, steep': steep, '75px, one': one})
-    rows = {tuple(r[:3]): r[3:] for r in cells(table)}
-    assert rows['what changes', 'first variant', 'second variant'] == ['107px, steep', '75px, one']
+    rows = {tuple(r[:2]): r[2:] for r in cells(table)}
+    assert rows['what changes', 'first variant → second variant'] == ['107px, steep', '75px, one']
     assert len(rows) == 2 + len(QUESTIONS)  # with the head and the line below it
-    plain = 'Inception-v4, as printed'
     half = 2.125 / 4  # a line's mean between epochs 0.25 and 4, as a part of its end
-    added, none = rows['addition', plain, 'Inception-v4 with shortcuts × 1']
+    added, none = rows['addition', 'Inception-v4: as printed → shortcuts × 1']
     assert added.startswith(f'−{3 * half:.1f} (−1.6 to −1.') and added.endswith('): lower') and none == '–'
-    gone, single = rows['blocks removed', plain, 'Inception-v4 without blocks']
-    assert gone.endswith('): lower') and single == f'−{23 * half:.1f}; one seed'
-    worse, none = rows['block design', plain, 'Inception-ResNet-v2 without additions']
+    gone, single = rows['blocks removed', 'Inception-v4: as printed → without blocks']
+    assert gone.endswith('): lower') and single == f'−{23 * half:.1f}; 1 seed'
+    worse, none = rows['rest of the design', 'Inception-v4, as printed → Inception-ResNet-v2 without additions']
     assert worse.startswith('+0.5 (') and worse.endswith('): higher') and none == '–'
-    assert 'Seeds: 107px, steep: 3; 75px, one: 1.' in table
+    assert 'say otherwise: 107px, steep: 3; 75px, one: 1.' in table
 
 
 @pytest.mark.parametrize('n', [2, 3, 5, 10])

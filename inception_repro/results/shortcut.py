@@ -173,7 +173,7 @@ _HEADS = dict(network='network', arm='variant', error='top-1 error at the end (%
               parameters='parameters',
               gmacs='GMACs',
               control='minus the same network without blocks, percentage points (95 % interval)',
-              times='times as fast as printed')
+              times='speed-up over the network as printed')
 
 def _faster(printed, own): # runs of two variants
     "How many times as fast as printed a variant trains, as text"
@@ -207,9 +207,9 @@ def shortcut_table(folder, # With the records, or a `Study`
     words = [f"Error after {n} epoch{'s' * (n != 1)}: median over seeds, and their range.", chance_level(study),
              f'GMACs: billions of multiply-adds for an image of {px}×{px} pixels.',
              'Differences are between runs with the same seed, on the same test images.',
-             '"Times as fast": for each error that both curves reach, the epochs that the network as printed needs,',
-             'divided by those of this variant; the median over these errors, then over pairs of seeds, and their '
-             'range.',
-             'A variant can have a number above 1 although it ends with the higher error, if it is faster at first.',
+             '"Speed-up": for each error that both curves reach, the epochs that the network as printed needs,',
+             'divided by those of this variant; the median over these errors, then over pairs of seeds, and their',
+             'range. "At least" and "at most": one of the networks had passed these errors before its first evaluation.',
+             'A variant can have a speed-up above 1 although it ends with the higher error, if it is faster at first.',
              missing(study)]
     return markdown_table(rows, _HEADS) + '\n\n' + ' '.join(filter(None, words))
