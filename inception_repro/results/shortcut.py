@@ -209,7 +209,8 @@ def shortcut_table(folder, # With the records, or a `Study`
              'Differences are between runs with the same seed, on the same test images.',
              '"Speed-up": for each error that both curves reach, the epochs that the network as printed needs,',
              'divided by those of this variant; the median over these errors, then over pairs of seeds, and their',
-             'range. "At least" and "at most": one of the networks had passed these errors before its first evaluation.',
+             'range. "At least" and "at most": one of the networks had passed these errors before its first',
+             'evaluation.',
              'A variant can have a speed-up above 1 although it ends with the higher error, if it is faster at first.',
              missing(study)]
     return markdown_table(rows, _HEADS) + '\n\n' + ' '.join(filter(None, words))

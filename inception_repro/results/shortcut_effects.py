@@ -87,7 +87,7 @@ def sentence(effect, # `Effect`
 def effects(folder, # With the records, or a `Study`
             questions=QUESTIONS, # Tuples of cause, first variant, second variant and claim
            ) -> list: # `Effect`s
-    "The effect of each change: the addition, the scale, the projection, the rest of the design, the removal of the blocks"
+    "The effect of each change, such as that of the addition, the scale or the removal of the blocks"
     study, res = read_shortcut(folder), []
     for cause, one, other, claim in questions:
         seeds, end = paired(study, one, other, final)
@@ -101,7 +101,8 @@ PATHS = { # name → steps from `_start` to `_goal`: (cause, the variant that th
     'shortcuts first': (('addition', (_v4, 'shortcuts × 1')), ('small scale', (_v4, 'shortcuts × 0.2')),
                         ('rest of the design', (_r2, 'scale 0.2')), ('released scales', _goal)),
     'blocks first': (('rest of the design', (_r2, 'without additions')),
-                     ('addition', (_r2, 'scale 1, batch norm')), ('linear projection', (_r2, 'scale 1')), ('small scale', (_r2, 'scale 0.2')),
+                     ('addition', (_r2, 'scale 1, batch norm')), ('linear projection', (_r2, 'scale 1')),
+                     ('small scale', (_r2, 'scale 0.2')),
                      ('released scales', _goal))}
 
 def _share(steps, i): # steps: (steps, seeds)
@@ -177,8 +178,8 @@ def answer_table(studies, # Dict: name of a set of images → folder with its re
     heads = dict(cause='what changes', change='first variant → second variant') | {name: name for name in found}
     seeds = '; '.join(f'{name}: {n}' for name, n in most.items())
     return (f'{markdown_table(rows, heads)}\n\nMean top-1 error over training of the second variant minus that of the '
-            'first, in percentage points, with its 95 % t-interval over seeds. "Lower" and "higher": the whole interval '
-            'is below or above zero. "Contains zero": the runs cannot tell which of the two has the lower error. The '
+            'first, in percentage points, with its 95 % t-interval over seeds. "Lower" and "higher": the whole '
+            'interval is below or above zero. "Contains zero": the runs cannot tell which of the two has the lower error. The '
             'mean over training is the area under the error curve, divided by its length. Seeds, where the cell does '
             f'not say otherwise: {seeds}.')
 
