@@ -179,9 +179,9 @@ def answer_table(studies, # Dict: name of a set of images → folder with its re
     seeds = '; '.join(f'{name}: {n}' for name, n in most.items())
     return (f'{markdown_table(rows, heads)}\n\nMean top-1 error over training of the second variant minus that of the '
             'first, in percentage points, with its 95 % t-interval over seeds. "Lower" and "higher": the whole '
-            'interval is below or above zero. "Contains zero": the runs cannot tell which of the two has the lower error. The '
-            'mean over training is the area under the error curve, divided by its length. Seeds, where the cell does '
-            f'not say otherwise: {seeds}.')
+            'interval is below or above zero. "Contains zero": the runs cannot tell which of the two has the lower '
+            'error. The mean over training is the area under the error curve, divided by its length. Seeds, where the '
+            f'cell does not say otherwise: {seeds}.')
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #fbdbe751
 @dataclass(frozen=True)
