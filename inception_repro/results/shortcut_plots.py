@@ -138,12 +138,12 @@ def plot_arms(folder, # With the records, or a `Study`
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #042868cc
 _CHANCE = dict(color=GREY, lw=.9, ls=(0, (1, 3)))
 
-def _draw_lines(ax, bands, high, chance=None):
-    "Draw `bands`: variant → (epochs, lowest, middle, highest). There is no band where lowest and highest are nan"
+def _draw_lines(ax, bands, high, chance=None, shaded=None):
+    "Draw `bands`: variant → (epochs, lowest, middle, highest), and fill those in `shaded` (None: all) that are not nan"
     ends = []
     for arm, (x, low, mid, top) in bands.items():
         look = _style(arm)
-        ax.fill_between(x, low, top, color=look['color'], alpha=.13, lw=0)
+        if shaded is None or arm in shaded: ax.fill_between(x, low, top, color=look['color'], alpha=.13, lw=0)
         above = arm in ('as printed', 'without blocks')
         ax.plot(x, mid, zorder=2 + above, marker='o' if len(x) == 1 else '', ms=3, **look)
         ends.append((x[-1], mid[-1], arm, look))
@@ -161,9 +161,13 @@ def _beyond(found, top):
     out = [f'{named(d.model, d.arm)} ({signed(d.mean[-1])})' for d in found if d.mean[-1] > top]
     return f"Arrows mark variants that end above the axis: {'; '.join(out)}. " if out else ''
 
+_SHADED = 'as printed', # The bands of all variants would hide each other
+
 def _limits(found, top):
-    "Limits of the axis: all means up to `top`, and intervals down to half of `top` below the mean"
-    low = min([-.5, *(np.nanmin([d.mean, np.maximum(d.low, d.mean - top / 2)]) for d in found)])
+    "Limits of the axis: all means up to `top`, and the intervals shown down to half of `top` below the mean"
+    lows = [np.nanmin([d.mean, np.maximum(d.low, d.mean - top / 2)]) if d.arm in _SHADED else d.mean.min()
+            for d in found]
+    low = min([-.5, *lows])
     high = min(max(.5, *(d.mean.max() for d in found)), top)
     room = .06 * (high - low)
     return low - room, high + room
@@ -174,13 +178,15 @@ def plot_depth(folder, # With the records, or a `Study`
                top=12, # Largest difference on the axis, points
                to=None, # Also write this file: .svg, .png or .pdf
               ): # A matplotlib figure. Raises `ValueError` if no variant has a control
-    "Error of each variant minus that of its own control without blocks, with 95 % intervals over seeds"
+    "Error of each variant minus that of its own control without blocks; `depth_table` has the 95 % intervals of all"
     study = read_shortcut(folder)
     if not (found := [d for d in depth_pays(study) if d.model in models]):
         raise untrained('no variant has a finished control without blocks')
-    few, limits = 'There is no band for a single seed. ' * any(len(d.seeds) == 1 for d in found), _limits(found, top)
+    one = any(len(d.seeds) == 1 for d in found if d.arm in _SHADED)
+    few, limits = 'There is no band for a single seed. ' * one, _limits(found, top)
     text = ('Error with blocks minus error of the same network without blocks, paired by seed: below the dotted line, '
-            'the network with blocks has the lower error. Line: mean over seeds; band: its 95 % t-interval. '
+            'the network with blocks has the lower error. Line: mean over seeds; band: 95 % t-interval of the network '
+            'as printed. '
             f"{few}{_beyond(found, limits[1])}{_told(study, models, bands=False)}")
     zero = (found[0].epochs, *[0 * found[0].epochs] * 3)
     bands = {m: {d.arm: (d.epochs, d.low, d.mean, d.high) for d in found if d.model == m} for m in models}
@@ -188,7 +194,7 @@ def plot_depth(folder, # With the records, or a `Study`
         fig, (axs,) = _panels(map(network_label, models), text)
         for ax, m in zip(axs, models):
             ax.set_ylim(*limits)
-            if bands[m]: _draw_lines(ax, {'without blocks': zero} | bands[m], 230)
+            if bands[m]: _draw_lines(ax, {'without blocks': zero} | bands[m], 230, shaded=_SHADED)
             else: _empty(ax, 'no control yet')
         axs[0].set_ylabel('Error minus that of the control (percentage points)', color=INK)
     if to: write_picture(fig, Path(to))
