@@ -30,7 +30,7 @@ def test_the_command(tmp_path):
     files = {p.name for p in (tmp_path / 'out/79px-fractals').iterdir()}
     assert {'arms-small.png', 'depth-small.svg', 'gradients-small.png', 'shortcut.md'} <= files and 'shortcut.md' in out
     answer = tmp_path / 'out/answer.md'
-    assert '| 79px, fractals |' in answer.read_text(encoding='utf-8') and str(answer) in out
+    assert '| generated images, 3 classes, 79×79 pixels |' in answer.read_text(encoding='utf-8') and str(answer) in out
     before = {p: p.read_bytes() for p in folder.glob('*.csv')}
     table = (tmp_path / 'out/79px-fractals/shortcut.md')
     table.unlink()

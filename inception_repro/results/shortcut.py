@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import stdtrit
 
-from .plotting import chance_error, comparable_runs, network_label
+from .plotting import chance_error, comparable_runs, dataset_label, network_label
 from .plan import SIZES
 from .train_many import check_seeds, train_all
 from .speedup import ratio_text, speedup
@@ -94,6 +94,11 @@ class Study:
         return {s: r for (m, a, s), r in self.runs.items() if (m, a) == (model, arm)}
     def arms(self, model): return [a for a in ARMS[model] if self.of(model, a)] # In the order of `ARMS`
     def models(self): return [m for m in ARMS if self.arms(m)]
+    @property
+    def images(self): # Such as 'Tiny ImageNet, 40 classes, 107×107 pixels'
+        "The set of images in words"
+        (name, classes, px), = {(r.meta['dataset'], r.classes, r.meta['recipe']['px']) for r in self.runs.values()}
+        return f'{dataset_label(name)}, {classes} classes, {px}×{px} pixels'
 
 def untrained(what # Such as 'there is no finished run of Inception-v4'
              ) -> UserError:
@@ -119,11 +124,11 @@ def read_shortcut(folder, # With the records of one dataset, such as figures/run
     return Study(runs, activity)
 
 def study_folders(runs # Folder for the records: RUNS/SIZEpx/DATASET
-                 ) -> dict: # Such as '107px, fractals' → its folder; larger images first
-    "The folders that hold records of the experiment"
+                 ) -> dict: # Such as '107px, tiny-imagenet-40' → its folder
+    "The folders that hold records of the experiment: larger images first, photographs before generated images"
     found = {p.parent for p in Path(runs).glob('*px/*/*.csv') if p.parent.parent.name[:-2].isdigit()}
-    size = lambda p: int(p.parent.name[:-2])
-    return {f'{p.parent.name}, {p.name}': p for p in sorted(found, key=lambda p: (-size(p), p.name))}
+    order = lambda p: (-int(p.parent.name[:-2]), p.name == 'fractals', p.name)
+    return {f'{p.parent.name}, {p.name}': p for p in sorted(found, key=order)}
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #ded7dd2d
 def missing(folder, # With the records, or a `Study`

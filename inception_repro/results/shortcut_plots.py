@@ -277,5 +277,6 @@ def write_answer(runs, # Folder for the records: RUNS/SIZEpx/DATASET
                  out, # Folder of the file
                 ) -> Path: # The file written
     "Write the table of all sets of images that have a finished run to answer.md"
-    studies = {name: read_shortcut(o) for name, o in study_folders(runs).items() if read_runs(o)} # finished runs
-    return atomic_write(Path(out)/'answer.md', f'# Is it the shortcut?\n\n{answer_table(studies)}\n')
+    studies = [read_shortcut(o) for o in study_folders(runs).values() if read_runs(o)] # with finished runs
+    table = answer_table({o.images: o for o in studies})
+    return atomic_write(Path(out)/'answer.md', f'# Is it the shortcut?\n\n{table}\n')
