@@ -223,6 +223,9 @@ def test_first_epoch_from_which_it_stays_below_zero(tmp_path):
         'the whole interval is below zero from epoch 3 (−3.0')
     assert str(never) == ('Inception-ResNet-v2, scale 1: depth does not pay off within 4 epochs '
                           '(+1.0 (+1.0 to +1.0) points at the end, 3 seeds).')
+    wide = replace(pays, high=pays.mean + 9)
+    assert str(wide).startswith('Inception-ResNet-v2, as printed: whether depth pays off is open: '
+                                'the mean error is below that of the control from epoch 2 on')
     rows = cells(depth_table(tmp_path / 'synthetic'))
     assert (rows[0][2:10] == [f'epoch {e:g}' for e in EPOCHS] and rows[2][10:] == ['2', '3', '0, 1, 2']
             and rows[3][10:12] == ['–', '–'])

@@ -19,15 +19,26 @@ def _branch(node):
     scale = f' times {node.scale:g}' * (node.scale != 1)
     return f"a residual block: ({inside}){scale} is added to the input{', then ReLU' * node.act}"
 
+def _named(node):
+    "A block by its name, with what was done to its addition"
+    if not isinstance(node, Residual): return node.name
+    if node.removed: return f'{node.name} (removed)'
+    if not node.add: return f'{node.name} (without its addition)'
+    if node.project: return node.name
+    return f"{node.name} ({f'scaled by {node.scale:g} and ' * (node.scale != 1)}added to its input)"
+
+def _row(words):
+    "Equal neighbours are counted"
+    runs = [(w, len([*same])) for w, same in groupby(words)]
+    return ', '.join(f'{n} times {w}' if n > 1 else w for w, n in runs)
+
 def _words(node, top=False):
     name, inside = getattr(node, 'name', ''), getattr(node, 'nodes', ())
     if name and not top:
-        same = len(inside) * all(getattr(n, 'name', '') == name for n in inside) # a stage of equal blocks
-        return f'{same} times {name}' if same > 1 else name
+        stage = inside and all(getattr(n, 'name', '') == name for n in inside) # of equal blocks
+        return _row(map(_named, inside)) if stage else _named(node)
     match node:
-        case Seq():
-            runs = [(w, len([*same])) for w, same in groupby(map(_words, node.nodes))]
-            return ', '.join(f'{n} times {w}' if n > 1 else w for w, n in runs) or 'the input itself'
+        case Seq(): return _row(map(_words, node.nodes)) or 'the input itself'
         case Concat():
             found = '; '.join(map(_words, node.branches))
             return f'{len(node.branches)} branches side by side ({found}), concatenated'

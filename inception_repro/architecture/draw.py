@@ -216,14 +216,15 @@ def _column(node, size, words, depth, wrap=False, joint=True, note='', more=()):
 
 # %% ../../nbs/library/02_draw.ipynb #2aa18428
 class Picture(Figure):
-    "A matplotlib figure that a notebook shows by itself, with `alt` as its alt text"
-    alt = ''
+    "A matplotlib figure that a notebook shows by itself, with `alt` as its alt text and `caption` as text below it"
+    alt = caption = ''
     def _ipython_display_(self):  # not `_repr_png_`: pyplot, once imported, would replace it
-        from IPython.display import display
+        from IPython.display import Markdown, display
         width, height = (round(96 * n) for n in self.get_size_inches())  # pixels of a web page
         data = {'image/png': b64encode(picture_bytes(self, 'png')).decode(), 'text/plain': repr(self)}
         size = dict(width=width, height=height, **({'alt': self.alt} if self.alt else {}))
         display(data, metadata={'image/png': size}, raw=True)
+        if self.caption: display(Markdown(f'*{self.caption}*'))
 
 # %% ../../nbs/library/02_draw.ipynb #1f6a8749
 def picture_bytes(fig, kind): # A matplotlib figure; 'svg', 'png' or 'pdf'

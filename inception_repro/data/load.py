@@ -29,7 +29,7 @@ from ..support.suggest import unknown
 from ..support.text import printable
 
 # %% auto #0
-__all__ = ['NAMES', 'MAX_BYTES', 'Data', 'OwnData', 'own_data', 'dataset_root', 'load']
+__all__ = ['NAMES', 'MAX_BYTES', 'Data', 'OwnData', 'own_data', 'dataset_root', 'in_memory', 'load']
 
 # %% ../../nbs/library/13_load.ipynb #54255c7e
 @dataclass
@@ -183,13 +183,20 @@ def dataset_root(source, # A folder, or one of `NAMES`
                                     f"file yourself and give its folder with {way('data=', '--data')}") from None
 
 # %% ../../nbs/library/13_load.ipynb #9a1d7744
+def in_memory(name, # Of the dataset
+              classes, # Number of classes
+              train, # Images, uint8, (n, 3, size, size), and labels, int64, (n,)
+              valid, # The same for validation
+             ) -> Data:
+    "A dataset of generated images"
+    splits = [Split(x.contiguous(memory_format=torch.channels_last), y, torch.ones(len(y))) for x, y in (train, valid)]
+    names = tuple(f'fractal {i}' for i in range(classes))
+    return Data(name, names, *splits, _hash(names, splits), [])
+
 def _generated(classes, per_class, valid_per_class, size, seed):
     "The built-in dataset"
     args = [(per_class or 200, 'train'), (valid_per_class or 50, 'valid')]
-    splits = [Split(*fractals(classes or 20, n, size, seed, s)) for n, s in args]
-    for o in splits: o.x, o.aspect = o.x.contiguous(memory_format=torch.channels_last), torch.ones(len(o))
-    names = tuple(f'fractal {i}' for i in range(classes or 20))
-    return Data('fractals', names, *splits, _hash(names, splits), [])
+    return in_memory('fractals', classes or 20, *(fractals(classes or 20, n, size, seed, s) for n, s in args))
 
 def _hash(classes, splits):
     return sha256(repr((classes, [digest(o.x, o.y, o.aspect) for o in splits])).encode()).hexdigest()

@@ -122,14 +122,31 @@ def _marks(found, plot):
     return {m: t[plot.metric] for m, t in table_2.items() if known and m in found and plot.metric in t}
 
 # %% ../../nbs/library/28_curves.ipynb #7f531361
+def _depth_text(found, metric):
+    "What the controls without blocks say about depth: one sentence for each residual network that has one"
+    lines = []
+    for control in found:
+        net, _, change = control.partition('+')
+        if change != 'no_blocks' or net not in found: continue
+        a, b = ([r[metric][-1] for r in found[m]] for m in (net, control))
+        if min(len(a), len(b)) == 1: says = 'from a single seed, there is no conclusion about depth'
+        elif max(a) < min(b): says = 'every seed with blocks ends below every seed without, so depth pays off here'
+        elif min(a) > max(b): says = 'every seed with blocks ends above every seed without: depth does not pay off here'
+        else: says = 'the seeds overlap, so these runs do not show that depth pays off'
+        lines.append(f'{network_label(net)} ends at {np.median(a):.1f} % with its blocks and at {np.median(b):.1f} % '
+                     f'without them; {says}. ')
+    return ''.join(lines)
+
 def figure_caption(runs, # `Run`s, or the folder of their records
                    figure=21, # Number of the figure, or a `Plot`
                   ) -> str:
     "The text under a figure"
     (number, plot), found = _lookup(figure), drawn_runs(runs, figure)
     drawn = sum(found.values(), [])
-    text = f'{number}{plot.text} ' + 'Thin lines: controls. ' * (len(found) > len(plot.models)) + caption(drawn)
-    if drawn[0].meta['dataset'] == 'synthetic': text = f'Synthetic records: no network was trained. {caption(drawn)}'
+    controls = 'Thin lines: controls. ' * (len(found) > len(plot.models)) + _depth_text(found, plot.metric)
+    text = f'{number}{plot.text} {controls}{caption(drawn)}'
+    if drawn[0].meta['dataset'] == 'synthetic':
+        text = f'Synthetic records: no network was trained. {controls}{seeds_text(drawn).capitalize()}.'
     if plot.metric.startswith('raw_'): text = text.replace('averaged weights', 'weights without averaging')
     if not _marks(found, plot): return text
     return text + ' Horizontal lines: Table 2 of the paper, on the non-blacklisted images.'

@@ -11,14 +11,14 @@ import numpy as np
 
 from ..architecture.cost import convolutions, macs, params
 from .plotting import network_label
-from ..architecture.graph import Concat, Conv, Residual, Seq, leaves
+from ..architecture.graph import Concat, Conv, Residual, Seq, leaves, shape
 from .judgement import *
 from ..architecture.networks import network
 from .stability import verdicts
 
 # %% auto #0
-__all__ = ['ROUGHLY', 'MATCHES', 'SLOWER', 'TIMINGS', 'RUNS', 'STABILITY', 'cost', 'costlier', 'longest_chain', 'step_time',
-           'memory', 'never', 'capped', 'section_33']
+__all__ = ['ROUGHLY', 'MATCHES', 'SLOWER', 'TIMINGS', 'RUNS', 'STABILITY', 'cost', 'more_blocks', 'cheaper_blocks', 'costlier',
+           'longest_chain', 'step_time', 'memory', 'never', 'capped', 'section_33']
 
 # %% ../../nbs/library/38_findings.ipynb #2475dcb5
 ROUGHLY = .15 # Largest relative difference of the multiply-adds for "roughly" or "similar" (ours)
@@ -47,6 +47,36 @@ def _counted(records, verdict, text, a, b, others=()):
     figure, brief = records.name('architecture/fig15.svg'), f'{_more(macs, a, b)} multiply-adds'
     if others: brief += ' as printed' + ''.join(f', {_more(macs, o, b)} {_reading(o)}' for o in others)
     return Judgement(verdict, text, (), figure, 'inception-repro models', brief=brief, why=READINGS)
+
+def _stages(name): # Letter of a stage → (number of blocks, multiply-adds of one block: the mean of the stage)
+    "The stages of Inception blocks of a network, 299×299 pixels"
+    size, res = (299, 299, 3), {}
+    for n in network(name).trunk.nodes:
+        if getattr(n, 'name', '').startswith('Inception'): res[n.name[-1]] = len(n.nodes), macs(n, size) / len(n.nodes)
+        size = shape(n, size)
+    return res
+
+def more_blocks(a, b):
+    "A judge: `a` has more Inception blocks than `b`"
+    def judge(records):
+        n, m = (sum(count for count, _ in _stages(o).values()) for o in (a, b))
+        text = f'{network_label(a)} has {n} Inception blocks, {network_label(b)} has {m}'
+        return Judgement(CONFIRMED if n > m else CONTRADICTED, text, (), records.name('architecture/fig09.svg'),
+                         'inception-repro models', brief=f'{n} blocks against {m}')
+    return judge
+
+def cheaper_blocks(*pairs): # (Residual, pure network)
+    "A judge: each residual block costs fewer multiply-adds than the pure blocks on the same grid"
+    def judge(records):
+        ratio = {p: [_stages(p[0])[k][1] / own for k, (_, own) in _stages(p[1]).items()] for p in pairs}
+        times = lambda rs: ', '.join(f'{r:.2f}' for r in rs)
+        text = '; '.join(f'a block of {network_label(a)} has {times(rs)} times the multiply-adds of one of '
+                         f'{network_label(b)} (A, B, C)' for (a, b), rs in ratio.items())
+        every = [r for rs in ratio.values() for r in rs]
+        cheaper = weigh([CONFIRMED if r < 1 else CONTRADICTED for r in every])
+        return Judgement(cheaper, text, (), records.name('architecture/fig10.svg'), 'inception-repro models',
+                         brief=f'{min(every):.2f} to {max(every):.2f} times the multiply-adds of a pure block')
+    return judge
 
 def costlier(a, b):
     "A judge: `a` costs more multiply-adds than `b`"

@@ -194,7 +194,7 @@ def short_name(folder): # With training runs
 def picture(folder, number):
     "Path of a figure that was drawn from a folder of training runs"
     parts = Path(folder).parts[1:] # without runs/
-    if parts[0] == 'shortcut': return Path('shortcut')/'-'.join(parts[1:])/'arms.svg'
+    if parts[0] == 'shortcut': return Path('shortcut')/'-'.join(parts[1:])/f"arms{'-small' * (number in (21, 22))}.svg"
     return Path(*parts)/f'fig{number}.svg'
 
 _DATA = {'fractals': '', 'imagenet': ' --data IMAGENET'} # option for a dataset; if not listed: Tiny ImageNet

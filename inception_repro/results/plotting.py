@@ -182,9 +182,10 @@ def canvas(rows, # Rows of the legend
     bottom, top = 46 + 12.5 * len(lines), 12 + 15 * rows
     tall = bottom + high + top
     fig = Picture(figsize=(wide / 72, tall / 72), facecolor='white')
+    fig.caption = text
     ax = fig.add_axes((left / wide, bottom / tall, (wide - left - right) / wide, high / tall))
-    text = '\n'.join(lines)
-    fig.text(12 / wide, 8 / tall, text, size=9, color=GREY, va='bottom', linespacing=1.25, parse_math=False)
+    own = dict(size=9, color=GREY, va='bottom', linespacing=1.25, parse_math=False)
+    fig.text(12 / wide, 8 / tall, '\n'.join(lines), **own)
     return fig, ax
 
 # %% ../../nbs/library/27_plotting.ipynb #a64e0d89

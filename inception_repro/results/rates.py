@@ -193,6 +193,7 @@ def _panels(found, draw, text, labels, chance, to):
     lines = wrap_text(text, 8 * 72 - 24)
     size = 8, 3.5 * len(optimizers) + (16 + 12.5 * len(lines)) / 72
     fig = Picture(figsize=size, facecolor='white', layout='constrained')
+    fig.caption = text
     fig.supxlabel('\n'.join(lines), x=12 / 576, ha='left', size=9, color=GREY, linespacing=1.25, parse_math=False)
     axs = fig.subplots(len(optimizers), 2, squeeze=False)
     for row, o in zip(axs, optimizers):

@@ -213,10 +213,12 @@ def __str__(self: Depth):
     n, since, surely = len(self.seeds), self.since, self.surely
     end = f"{points(self.at(-1))} points at the end, {n} seed{'s' * (n > 1)}"
     if n == 1: return f'{named(self.model, self.arm)}: no conclusion about depth from one seed ({end}).'
-    never = f'does not pay off within {self.epochs[-1]:.3g} epochs'
-    pays = never if since is None else f'pays off from epoch {since:.3g}'
-    sure = '' if surely is None else f'; the whole interval is below zero from epoch {surely:.3g}'
-    return f'{named(self.model, self.arm)}: depth {pays}{sure} ({end}).'
+    if since is None: text = f'depth does not pay off within {self.epochs[-1]:.3g} epochs'
+    elif surely is None:
+        text = (f'whether depth pays off is open: the mean error is below that of the control from epoch {since:.3g} on, '
+                'but the interval at the end contains zero')
+    else: text = f'depth pays off from epoch {since:.3g}; the whole interval is below zero from epoch {surely:.3g}'
+    return f'{named(self.model, self.arm)}: {text} ({end}).'
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #2ecd3206
 def depth_pays(folder, # With the records, or a `Study`

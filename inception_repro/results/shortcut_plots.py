@@ -72,8 +72,9 @@ def _panels(titles, text, rows=1, high=230):
     axs = [[fig.add_axes(np.array(place(r, c)) / unit) for c in range(2)] for r in range(rows)]
     for row in axs: row[1].sharey(row[0])
     for ax, title in zip(chain(*axs), titles): _dress(ax, title)
-    text = '\n'.join(lines)
-    fig.text(12 / wide, 8 / tall, text, size=9, color=GREY, va='bottom', linespacing=1.25, parse_math=False)
+    own = dict(size=9, color=GREY, va='bottom', linespacing=1.25, parse_math=False)
+    fig.text(12 / wide, 8 / tall, '\n'.join(lines), **own)
+    fig.caption = text
     return fig, axs
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #3c6bfebc

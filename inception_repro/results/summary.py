@@ -13,7 +13,7 @@ import numpy as np
 
 from ..architecture.cost import macs, params
 from ..architecture.networks import configure
-from .curves import caption
+from .curves import caption, control_text
 from .plotting import (
     class_count, comparable_runs, large, median_range, metric_label, missing_networks, network_label, recipe_value,
     recorded_devices, runs_by_network, small)
@@ -63,6 +63,7 @@ class Summary:
     speedups: list # `Speedup`s of the pairs that have records
     caption: str # What was run
     note: str = '' # What the seconds are, or why they are left out
+    controls: str = '' # Whether the residual networks train as fast without their blocks
 
     def _repr_markdown_(self):
         parts = [markdown_table(self.rows, _HEADS)]
@@ -70,7 +71,7 @@ class Summary:
             seconds = ' (or seconds)' * any(s.by == 'seconds' for s in self.speedups)
             parts += [f'How many times the epochs{seconds} of the residual network the pure network needs to reach the '
                       'same error; the median over pairs of seeds:', speedup_table(self.speedups)]
-        return '\n\n'.join([*parts, *[self.note] * bool(self.note), self.caption]) + '\n'
+        return '\n\n'.join(filter(None, [*parts, self.controls, self.note, self.caption])) + '\n'
 
 # %% ../../nbs/library/29_summary.ipynb #c5cff3a4
 def _steps_only(runs):
@@ -110,7 +111,9 @@ def summary(runs: list | str | Path, # `Run`s, or the folder of their records
     by = ['epoch'] if note else ['epoch', 'seconds']
     pairs = [p for p in (small, large, near_cost) if not missing_networks(runs, p)]
     faster = [speedup(runs, *p, metric=k, by=b) for p, k, b in product(pairs, ('top1', 'top5'), by)]
-    return Summary(rows, faster, caption(runs, bands=False), note or _timed(timed, rows) * bool(faster))
+    shallow = [m for m in (small[1], large[1]) if not missing_networks(runs, (m, f'{m}+no_blocks'))]
+    controls = ' '.join(control_text(runs, m) for m in shallow)
+    return Summary(rows, faster, caption(runs, bands=False), note or _timed(timed, rows) * bool(faster), controls)
 
 def write_summary(runs, # `Run`s, or the folder of one dataset's records
                   out, # File to write, .md
