@@ -14,10 +14,10 @@ from .plotting import network_label
 from ..architecture.graph import Concat, Conv, Residual, Seq, leaves, shape
 from .judgement import *
 from ..architecture.networks import network
-from .stability import verdicts
+from .stability import verdicts, weakened
 
 # %% auto #0
-__all__ = ['ROUGHLY', 'MATCHES', 'SLOWER', 'TIMINGS', 'RUNS', 'STABILITY', 'cost', 'more_blocks', 'cheaper_blocks', 'costlier',
+__all__ = ['ROUGHLY', 'MATCHES', 'SLOWER', 'TIMINGS', 'STABILITY', 'cost', 'more_blocks', 'cheaper_blocks', 'costlier',
            'longest_chain', 'step_time', 'memory', 'never', 'capped', 'section_33']
 
 # %% ../../nbs/library/38_findings.ipynb #2475dcb5
@@ -162,7 +162,6 @@ def never(reason): # Why no record can decide the sentence
     return lambda records: Judgement(UNTESTED, reason=reason)
 
 # %% ../../nbs/library/38_findings.ipynb #7f9f6a38
-RUNS = 3 # Smallest number of runs for "confirmed" or "contradicted" (ours)
 def _found(rows, keys): # Rows of `verdicts` whose sentence contains one of the keys
     return {v.sentence: v for v in rows if any(k in v.sentence for k in keys)}
 
@@ -185,8 +184,7 @@ _OTHERS = f'{STABILITY} --data tiny-imagenet-200 --dataset tiny-imagenet-40 --cl
 
 def capped(whole, total):
     "The judgement `whole`, weakened if there are too few runs"
-    if total >= RUNS or whole.verdict not in (CONFIRMED, CONTRADICTED): return whole
-    verdict = PARTLY if whole.verdict == CONFIRMED else NOT_OBSERVED
+    if (verdict := weakened(whole.verdict, total)) == whole.verdict: return whole
     return Judgement(verdict, f'{whole.numbers}; too few runs', whole.runs, whole.figure, whole.command,
                      brief=f'{whole.brief}; too few runs', why=WEAK)
 

@@ -23,9 +23,10 @@ from ..support.files import atomic_write, check_writable
 from ..support.tables import markdown_table
 
 # %% auto #0
-__all__ = ['MARGIN', 'Verdict', 'Verdicts', 'verdicts', 'draw_stability', 'main']
+__all__ = ['RUNS', 'MARGIN', 'Verdict', 'weakened', 'Verdicts', 'verdicts', 'draw_stability', 'main']
 
 # %% ../../nbs/library/33_stability.ipynb #bfb9b959
+RUNS = 3 # Smallest number of runs for "confirmed" or "contradicted" (ours)
 MARGIN = .25 # Difference of two shares of learning networks that counts as "much more" (ours)
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Verdict:
     verdict: str # One of `VERDICTS`
     numbers: str # Outcomes, zeros and errors of the runs
     runs: int # Number of runs
+
+def weakened(verdict, # One of `VERDICTS`
+             runs, # Number of runs
+            ) -> str:
+    "The verdict that may be published: few runs do not confirm or contradict a sentence"
+    return verdict if runs >= RUNS else {CONFIRMED: PARTLY, CONTRADICTED: NOT_OBSERVED}.get(verdict, verdict)
 
 def _span(values, form='{:g}'):
     "'lowest to highest', or one value"
@@ -173,7 +180,8 @@ class Verdicts:
     caption: str
 
     def _repr_markdown_(self):
-        rows = [[v.sentence, f'**{v.verdict}**', v.numbers, v.runs] for v in self.rows]
+        few = lambda v: '; too few runs' * (weakened(v.verdict, v.runs) != v.verdict)
+        rows = [[v.sentence, f'**{weakened(v.verdict, v.runs)}**', v.numbers + few(v), v.runs] for v in self.rows]
         return f"{markdown_table(rows, ['§3.3', 'verdict', 'evidence', 'runs'])}\n\n{self.caption}\n"
 
 def _about(results):

@@ -61,7 +61,8 @@ def too_short(result, failing): # As `failing_networks` gives it
 
 # %% ../../nbs/library/32_stability_plots.ipynb #78d9602f
 # Dark to light, so that a grey print shows them
-_COLOURS = {'dead': '#1c1c1c', 'unstable': '#C8641E', 'learning': '#7fb8dc', 'at chance level': '#e4e4e4'}
+_COLOURS = {'dead': '#1c1c1c', 'unstable': '#C8641E', 'learning': '#0072B2', 'at chance level': '#b0b0b0'}
+_SHADES = np.array([[.94] * 3, [.42, .68, .86]]) # RGB at the chance level and at an error of zero
 
 def scale_label(s): return 'released' if s is None else 'unscaled' if s == 1 else f'{s:g}'
 
@@ -76,15 +77,20 @@ def _cell_text(results, failing):
     short = '*' * any(too_short(r, failing) for r in results)
     return '\n'.join([*lines, plural(results, 'run') + f', {steps} steps' * bool(steps) + short])
 
+def _shade(result):
+    "The colour of a run's error: grey at the chance level, blue at zero"
+    error, chance = (final_errors([result]) or [100.])[0], chance_level(result)
+    return _SHADES[0] + (_SHADES[1] - _SHADES[0]) * np.clip(1 - error / chance, 0, 1)
+
 def _cell(ax, x, y, results, failing):
-    "One cell: stripes by outcome, and the text"
-    ends = sorted(map(outcome, results), key=OUTCOMES.index)
-    for i, f in enumerate(ends):
-        ax.barh(y, .94 / len(ends), left=x - .47 + .94 * i / len(ends), height=.9, color=_COLOURS[f], lw=0)
-    white, mixed = set(ends) == {'dead'}, len(set(ends)) > 1
-    ax.text(x, y, _cell_text(results, failing), ha='center', va='center', size=8.5, color='white' if white else INK,
-            linespacing=1.15, bbox=dict(fc='white', lw=0, pad=1) if mixed else None)
-    return ends
+    "One cell: a stripe for each run, shaded by its error, with a bar for its outcome on top; and the text"
+    runs = sorted(results, key=lambda r: (OUTCOMES.index(outcome(r)), r.trial.seed))
+    for i, r in enumerate(runs):
+        at = dict(width=.94 / len(runs), left=x - .47 + .94 * i / len(runs), lw=0)
+        ax.barh(y, height=.9, color=_shade(r), **at)
+        ax.barh(y + .39, height=.12, color=_COLOURS[outcome(r)], **at)
+    ax.text(x, y - .06, _cell_text(results, failing), ha='center', va='center', size=8.5, color=INK, linespacing=1.15)
+    return [*map(outcome, runs)]
 
 def _legend(ax, columns=3):
     ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=9, borderaxespad=.3,
@@ -115,10 +121,10 @@ def _caption(results, text):
     r = results[0].meta['recipe']
     seeds, steps = (sorted({getattr(o.trial, k) for o in results}) for k in ('seed', 'steps'))
     length = f'{steps[0]:,}' + f' to {steps[-1]:,}' * (len(steps) > 1)
-    first = f'{text} Inception-ResNet-v2.'
-    if r['dataset'] == 'synthetic': first = 'Synthetic results: no network was trained.'
     chance, which = chance_level(results[0]), ', '.join(map(str, seeds))
-    return (f'{first} {plural(results, "run")} of {length} steps, {plural(seeds, "seed")} ({which}); RMSProp of §4. '
+    runs = f'{plural(results, "run")} of {length} steps, {plural(seeds, "seed")} ({which})'
+    if r['dataset'] == 'synthetic': return f'Synthetic results: no network was trained. {runs}.'
+    return (f'{text} Inception-ResNet-v2. {runs}; RMSProp of §4. '
             f"Data: {dataset_label(r['dataset'])}, not the paper's ImageNet; "
             f"{r['classes']} classes, so the chance level is {chance:g} %; "
             f"{r['px']}×{r['px']} pixels, batch {r['bs']}.")
@@ -154,9 +160,10 @@ def _phase_alt(cells, rows, columns, labels):
     "The outcomes of a phase diagram in words, row by row"
     def one(row):
         found = [(c, cells[row, c]) for c in columns if (row, c) in cells]
-        return ', '.join(f"{scale_label(c)}: {' and '.join(sorted({*map(outcome, rs)}))}" for c, rs in found)
+        error = lambda rs: ''.join(f' ({np.median(e):.1f} %)' for e in [final_errors(rs)] if e)
+        return ', '.join(f"{scale_label(c)}: {' and '.join(sorted({*map(outcome, rs)}))}{error(rs)}" for c, rs in found)
     lines = [f"{label.replace(chr(10), ' ')}: {one(row)}" for row, label in zip(rows, labels[1:])]
-    return f"Grid of outcomes; rows: {labels[0].lower()}, columns: residual scale. {'; '.join(lines)}."
+    return f"Grid of outcomes and median top-1 errors; rows: {labels[0].lower()}, columns: residual scale. {'; '.join(lines)}."
 
 # %% ../../nbs/library/32_stability_plots.ipynb #66521b22
 def _phase_figure(results, by, cells, rows, columns):
@@ -166,9 +173,10 @@ def _phase_figure(results, by, cells, rows, columns):
     else: labels = ['Learning rate', *(f'{lr:.5f}'.rstrip('0') for lr in rows)]
     ends = [{*map(outcome, rs)} for rs in cells.values()]
     text = (_BY_WIDTH if by == 'width' else _BY_RATE.format(found[0].trial.filters)) + (
-        ' Each cell gives the top-1 error of the averaged weights at the end and the share of zeros in the last '
+        ' The shade is the error (grey: chance level, blue: lower), the bar on top is the outcome. '
+        'Each cell gives the top-1 error of the averaged weights at the end and the share of zeros in the last '
         f'layer before the pooling, as medians over seeds, after {Trial().steps} steps unless stated.')
-    if any(len(o) > 1 for o in ends): text += ' A split cell has one stripe per run, because the outcomes differ.'
+    if any(len(o) > 1 for o in ends): text += ' Where outcomes differ, the bar has one part per run.'
     if 'at chance level' in set().union(*ends):
         text += f' At chance level: less than {LEARNING_Z:g} standard deviations below the chance level.'
     if any(too_short(r, failing) for r in found):
