@@ -126,6 +126,7 @@ def harder_table(runs, # Folder of the records
         d = t_interval(paired(study, (net, arms[1]), (net, arms[0]), final)[1])
         rows.append([f'`{kind}`', what, f'{100 - 100 / classes:g}',
                      *(median_range([final(r) for r in study.of(net, a).values()]) for a in arms), points(d)])
+    if not rows: return 'No run is finished yet. `python -m inception_repro.results.harder` trains the networks.'
     heads = ['images', 'what makes them harder', 'chance level, %', 'top-1 error with blocks, %', 'without blocks, %',
              'with minus without blocks, points']
     return markdown_table(rows, heads)
