@@ -22,7 +22,8 @@ def same_files(made, committed):
     "What was made is what is committed; pictures where matplotlib is the version that drew them"
     import matplotlib
     pinned = re.search(r'^matplotlib==(.+)$', (root / 'constraints.txt').read_text(), flags=re.M)[1]
-    assert {p.name for p in made.iterdir()} == {p.name for p in committed.iterdir()}
+    files = lambda folder: {p.name for p in folder.iterdir() if p.is_file()}
+    assert files(made) == files(committed)
     for p in made.iterdir():
         if p.suffix == '.md' or p.suffix == '.svg' and matplotlib.__version__ == pinned:
             assert p.read_bytes() == (committed / p.name).read_bytes(), p.name
@@ -39,6 +40,13 @@ def test_committed_rates_are_their_records(tmp_path):
     from inception_repro.results.rates import write_rates
     write_rates(root / 'figures/runs/rates', tmp_path)
     same_files(tmp_path, root / 'figures/rates')
+
+
+@pytest.mark.parametrize('dataset, where', [('fractals', ''), ('tiny-imagenet-40', 'tiny-imagenet-40')])
+def test_committed_pictures_of_stability_are_their_records(dataset, where, tmp_path):
+    from inception_repro.results.stability import draw_stability
+    draw_stability(root / 'figures/runs/stability' / dataset, tmp_path)
+    same_files(tmp_path, root / 'figures/stability' / where)
 
 
 @pytest.mark.parametrize('name', sorted(p.name for p in (root / 'figures/shortcut').glob('*px-*')))
