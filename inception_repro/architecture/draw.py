@@ -220,10 +220,9 @@ class Picture(Figure):
     alt = caption = ''
     def _ipython_display_(self):  # not `_repr_png_`: pyplot, once imported, would replace it
         from IPython.display import Markdown, display
-        width, height = (round(96 * n) for n in self.get_size_inches())  # pixels of a web page
         data = {'image/png': b64encode(picture_bytes(self, 'png')).decode(), 'text/plain': repr(self)}
-        size = dict(width=width, height=height, **({'alt': self.alt} if self.alt else {}))
-        display(data, metadata={'image/png': size}, raw=True)
+        w, h = (round(96 * n) for n in self.get_size_inches())  # pixels of a web page
+        display(data, metadata={'image/png': dict(width=w, height=h) | {'alt': o for o in [self.alt] if o}}, raw=True)
         if self.caption: display(Markdown(f'*{self.caption}*'))
 
 # %% ../../nbs/library/02_draw.ipynb #1f6a8749

@@ -215,8 +215,8 @@ def __str__(self: Depth):
     if n == 1: return f'{named(self.model, self.arm)}: no conclusion about depth from one seed ({end}).'
     if since is None: text = f'depth does not pay off within {self.epochs[-1]:.3g} epochs'
     elif surely is None:
-        text = (f'whether depth pays off is open: the mean error is below that of the control from epoch {since:.3g} on, '
-                'but the interval at the end contains zero')
+        text = (f'whether depth pays off is open: the mean error is below that of the control from epoch {since:.3g} '
+                'on, but the interval at the end contains zero')
     else: text = f'depth pays off from epoch {since:.3g}; the whole interval is below zero from epoch {surely:.3g}'
     return f'{named(self.model, self.arm)}: {text} ({end}).'
 

@@ -162,8 +162,8 @@ def _phase_alt(cells, rows, columns, labels):
         found = [(c, cells[row, c]) for c in columns if (row, c) in cells]
         error = lambda rs: ''.join(f' ({np.median(e):.1f} %)' for e in [final_errors(rs)] if e)
         return ', '.join(f"{scale_label(c)}: {' and '.join(sorted({*map(outcome, rs)}))}{error(rs)}" for c, rs in found)
-    lines = [f"{label.replace(chr(10), ' ')}: {one(row)}" for row, label in zip(rows, labels[1:])]
-    return f"Grid of outcomes and median top-1 errors; rows: {labels[0].lower()}, columns: residual scale. {'; '.join(lines)}."
+    lines = '; '.join(f"{label.replace(chr(10), ' ')}: {one(row)}" for row, label in zip(rows, labels[1:]))
+    return f"Grid of outcomes and median top-1 errors; rows: {labels[0].lower()}, columns: residual scale. {lines}."
 
 # %% ../../nbs/library/32_stability_plots.ipynb #66521b22
 def _phase_figure(results, by, cells, rows, columns):

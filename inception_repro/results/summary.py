@@ -13,7 +13,8 @@ import numpy as np
 
 from ..architecture.cost import macs, params
 from ..architecture.networks import configure
-from .curves import caption, control_text
+from .curve_numbers import control_text
+from .curves import caption
 from .plotting import (
     class_count, comparable_runs, large, median_range, metric_label, missing_networks, network_label, recipe_value,
     recorded_devices, runs_by_network, small)
