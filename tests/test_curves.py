@@ -155,7 +155,7 @@ def test_captions():
     assert 'rate' not in caption(four(lr=None)) and 'width 1,' in caption(four(width=1.))
     uneven = [*four(), run(PURE, lambda t: 50, seed=7)]
     assert 'Inception-v3 seeds 0, 7; Inception-ResNet-v1 seed 0' in text(plot_errors(uneven, 21))
-    assert 'seed 0.' in text(plot_errors(uneven, 23)) and 'median' not in text(plot_errors(uneven, 23))
+    assert 'Seed 0.' in text(plot_errors(uneven, 23)) and 'median' not in text(plot_errors(uneven, 23))
 
 
 @pytest.mark.parametrize('kind', ['svg', 'png', 'pdf'])
