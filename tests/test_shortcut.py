@@ -69,12 +69,12 @@ def test_compile(figure, size):
     with torch.no_grad(): assert difference(torch.compile(net, backend='aot_eager')(x), net(x)) < 1e-4
 
 
-
 @pytest.mark.parametrize('name, kwargs', [('inception_v4', dict(shortcut=.2)),
                                           ('inception_resnet_v2', dict(addition=False))])
 def test_compile_a_whole_network(name, kwargs):
     net, x = create_model(name, **small, **kwargs).eval(), torch.randn(1, 3, 75, 75)
     with torch.no_grad(): assert difference(torch.compile(net, backend='aot_eager')(x), net(x)) < 1e-4
+
 
 @arms
 def test_gradients_reach_every_parameter(name, kwargs):

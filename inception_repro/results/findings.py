@@ -68,7 +68,7 @@ def more_blocks(a, b):
 def cheaper_blocks(*pairs): # (Residual, pure network)
     "A judge: each residual block costs fewer multiply-adds than the pure blocks on the same grid"
     def judge(records):
-        ratio = {p: [_stages(p[0])[k][1] / own for k, (_, own) in _stages(p[1]).items()] for p in pairs}
+        ratio = {p: [a / b for (_, a), (_, b) in zip(*(_stages(o).values() for o in p))] for p in pairs}
         times = lambda rs: ', '.join(f'{r:.2f}' for r in rs)
         text = '; '.join(f'a block of {network_label(a)} has {times(rs)} times the multiply-adds of one of '
                          f'{network_label(b)} (A, B, C)' for (a, b), rs in ratio.items())

@@ -20,7 +20,7 @@ from ..support.tables import markdown_table
 from ..training.recipe import preset
 
 # %% auto #0
-__all__ = ['KINDS', 'harder', 'harder_data', 'harder_recipe', 'run_harder', 'harder_table', 'main']
+__all__ = ['COUNTS', 'KINDS', 'harder', 'harder_data', 'harder_recipe', 'run_harder', 'harder_table', 'main']
 
 # %% ../../nbs/library/87_harder_images.ipynb #3d0c54ea
 _SIDE, _TILE = 64, 8 # Pixels (ours)
@@ -67,6 +67,7 @@ def _pairs(x, y, g):
     return ground, (y + y[other]) % (int(y.max()) + 1)
 
 # %% ../../nbs/library/87_harder_images.ipynb #0c85100a
+COUNTS = dict(train=4000, valid=1000) # Images of each split (ours; as `fractals20`)
 KINDS = dict( # name → (how, classes, what it is); all numbers are ours
     classes=(lambda x, y, g: (x, y), 50, 'more classes: 50'),
     hidden=(_hidden, 10, 'half of each image hidden'),
@@ -74,13 +75,13 @@ KINDS = dict( # name → (how, classes, what it is); all numbers are ours
     pairs=(_pairs, 5, 'the class depends on two shapes together'))
 
 def harder(kind, # One of `KINDS`
-           split='train', # 'train': 4,000 images; 'valid': 1,000
+           split='train', # One of `COUNTS`
            n=None, # Another number of images
           ) -> tuple: # Images, uint8, (n, 3, 64, 64), and labels, int64, (n,). Raises `ValueError` for an unknown kind
     "Generated images, made harder; the same bytes for the same arguments"
     if kind not in KINDS: raise ValueError(unknown('kind of image', kind, KINDS))
     change, classes, _ = KINDS[kind]
-    n = n or dict(train=4000).get(split, 1000)
+    n = n or COUNTS.get(split, classes) # `fractals` refuses another split
     return change(*fractals(classes, n // classes, _SIDE, split=split), generator('harder', kind, split))
 
 def harder_data(kind, # One of `KINDS`
@@ -95,7 +96,8 @@ def harder_recipe(kind, # One of `KINDS`
                  ): # `Recipe`
     "The recipe of `fractals20` for a set of harder images"
     classes = KINDS[kind][1]
-    own = dict(dataset=f'fractals-{kind}', classes=classes, per_class=4000 // classes, valid_per_class=1000 // classes)
+    each = {name: n // classes for name, n in zip(('per_class', 'valid_per_class'), COUNTS.values())}
+    own = dict(dataset=f'fractals-{kind}', classes=classes, **each)
     return preset('fractals20', 'inception_resnet_v2', **own | changes)
 
 def run_harder(runs, # Folder of the records
@@ -123,9 +125,10 @@ def harder_table(runs, # Folder of the records
         if not any((folder := Path(runs)/f'fractals-{kind}').glob('*.csv')): continue
         study = read_shortcut(folder)
         arms = 'as printed', 'without blocks'
-        d = t_interval(paired(study, (net, arms[1]), (net, arms[0]), final)[1])
+        seeds, d = paired(study, (net, arms[1]), (net, arms[0]), final)
+        if not seeds: continue # one of the two is not finished yet
         rows.append([f'`{kind}`', what, f'{100 - 100 / classes:g}',
-                     *(median_range([final(r) for r in study.of(net, a).values()]) for a in arms), points(d)])
+                     *(median_range([final(r) for r in study.of(net, a).values()]) for a in arms), points(t_interval(d))])
     if not rows: return 'No run is finished yet. `python -m inception_repro.results.harder` trains the networks.'
     heads = ['images', 'what makes them harder', 'chance level, %', 'top-1 error with blocks, %', 'without blocks, %',
              'with minus without blocks, points']
