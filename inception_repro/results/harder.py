@@ -127,8 +127,8 @@ def harder_table(runs, # Folder of the records
         arms = 'as printed', 'without blocks'
         seeds, d = paired(study, (net, arms[1]), (net, arms[0]), final)
         if not seeds: continue # one of the two is not finished yet
-        rows.append([f'`{kind}`', what, f'{100 - 100 / classes:g}',
-                     *(median_range([final(r) for r in study.of(net, a).values()]) for a in arms), points(t_interval(d))])
+        ends = [median_range([final(r) for r in study.of(net, a).values()]) for a in arms]
+        rows.append([f'`{kind}`', what, f'{100 - 100 / classes:g}', *ends, points(t_interval(d))])
     if not rows: return 'No run is finished yet. `python -m inception_repro.results.harder` trains the networks.'
     heads = ['images', 'what makes them harder', 'chance level, %', 'top-1 error with blocks, %', 'without blocks, %',
              'with minus without blocks, points']
