@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 from operator import index
@@ -193,10 +194,13 @@ def in_memory(name, # Of the dataset
     names = tuple(f'fractal {i}' for i in range(classes))
     return Data(name, names, *splits, _hash(names, splits), [])
 
+_cached_fractals = lru_cache(maxsize=2)(fractals) # both splits: the runs of a process often use the same images
+
 def _generated(classes, per_class, valid_per_class, size, seed):
     "The built-in dataset"
     args = [(per_class or 200, 'train'), (valid_per_class or 50, 'valid')]
-    return in_memory('fractals', classes or 20, *(fractals(classes or 20, n, size, seed, s) for n, s in args))
+    return in_memory('fractals', classes or 20, *(map(torch.clone, _cached_fractals(classes or 20, n, size, seed, s))
+                                              for n, s in args))
 
 def _hash(classes, splits):
     return sha256(repr((classes, [digest(o.x, o.y, o.aspect) for o in splits])).encode()).hexdigest()
