@@ -16,7 +16,8 @@ from inception_repro.results.plotting import large, small
 from inception_repro.results.quotes import CHECKED, CLAIMS, SUBJECTS, digest
 from inception_repro.results.findings import capped, section_33
 from inception_repro.results.judgement import (
-    CONFIRMED, CONTRADICTED, NOT_OBSERVED, PARTLY, TRAIN, UNTESTED, VERDICTS, Judgement, Records, combine, command)
+    CONFIRMED, CONTRADICTED, NOT_OBSERVED, PARTLY, TRAIN, UNTESTED, VERDICTS, Judgement, Records, combine, command,
+    describe)
 from inception_repro.results.judges import (
     alike, better, competitive, faster, learns, mainly_size, no_blocks, twins)
 
@@ -53,7 +54,7 @@ def test_the_short_tables_and_the_evidence_have_the_same_rows(page):
     numbers = lambda text: [int(o) for o in re.findall(r'^\| (\d+) \|', text, flags=re.M)]
     assert numbers(page.sentences()) == numbers(page.evidence()) == [*range(1, len(CLAIMS) + 1)]
     cells = [cell for line in page.sentences().splitlines() for cell in line.split(' | ')[-1].split('<br>')]
-    assert max(map(len, cells)) < 260 and max(len(j.brief) for _, j in page.rows) < 1000
+    assert max(map(len, cells)) < 260 and max(len(j.brief) for _, j in page.rows) < 1300 # four datasets
     assert not [c.quote for c, j in page.rows if not j.brief]
 
 
@@ -156,7 +157,7 @@ def test_every_dataset_of_a_pair_is_in_the_evidence_of_the_cause(page):
     cause, caption = of('Here we give clear'), of('The residual version was training much faster')
     records = Records(root / 'figures')
     images = lambda folders: {records.runs(f)[0].meta['dataset_hash'] for f in folders if records.has(f, large)}
-    assert len(images(caption.runs)) == 3 and images(caption.runs) <= images(cause.runs)
+    assert len(images(caption.runs)) == 4 and images(caption.runs) <= images(cause.runs)
     study = images(f for f in cause.runs if 'shortcut' in f.parts)
     ratios = [f.text for f in caption.facts if f.text.endswith('×')]
     kept = [r for r, f in zip(ratios, caption.runs, strict=True) if images([f]) - study]
@@ -286,6 +287,15 @@ def test_command_names_what_the_record_has(tmp_path):
         'inception-repro reproduce --preset demo --no-controls --seeds 1 --runs figures/runs --out figures/fractals')
     write(tmp_path / 'figures/runs', no_blocks(RESIDUAL), 1, epochs=12, scale=0.)
     assert '--no-controls' not in command(Records(tmp_path / 'figures'), Path('runs/fractals'))
+    for seed in 0, 1, 2, 5: write(tmp_path / 'figures/runs', RESIDUAL, 1, epochs=12, seed=seed) # the pure network: one
+    records = Records(tmp_path / 'figures')
+    *train, draw = command(records, Path('runs/fractals')).splitlines()
+    assert [o.partition('--preset demo ')[2] for o in train] == [
+        '--seeds 1 --runs figures/runs --out figures/fractals',
+        f'--seeds 2 --set seed=1 --models {RESIDUAL} --runs figures/runs --out more',
+        f'--seeds 1 --set seed=5 --models {RESIDUAL} --runs figures/runs --out more']
+    assert draw == 'inception-repro figures figures/runs/fractals --out figures/fractals'
+    assert describe(records, Path('runs/fractals'))[-1] == '1 to 4'
 
 
 def test_commands_are_spelt_right(tmp_path, page):

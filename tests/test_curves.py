@@ -154,7 +154,7 @@ def test_captions():
     assert 'RMSProp at learning rate 0.045, decayed 4 times as fast' in caption(four(compress=4.))
     assert 'rate' not in caption(four(lr=None)) and 'width 1,' in caption(four(width=1.))
     uneven = [*four(), run(PURE, lambda t: 50, seed=7)]
-    assert 'Inception-v3 seeds 0, 7; Inception-ResNet-v1 seed 0' in text(plot_errors(uneven, 21))
+    assert 'Inception-v3: seeds 0, 7; Inception-ResNet-v1: seed 0' in text(plot_errors(uneven, 21))
     assert 'Seed 0.' in text(plot_errors(uneven, 23)) and 'median' not in text(plot_errors(uneven, 23))
 
 

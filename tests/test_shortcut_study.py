@@ -11,10 +11,10 @@ from scipy.stats import t as student
 
 from inception_repro.architecture.cost import macs, params
 from inception_repro.architecture.networks import configure
-from inception_repro.results.plotting import network_label
+from inception_repro.results.plotting import network_label, t_interval
 from inception_repro.training.recipe import evaluation_steps, replace, run_name
 from inception_repro.training.records import COLUMNS, Record
-from inception_repro.results.shortcut import ARMS, missing, read_shortcut, shortcut_table, t_interval
+from inception_repro.results.shortcut import ARMS, missing, read_shortcut, shortcut_table
 from inception_repro.results.shortcut_effects import (
     PATHS, QUESTIONS, answer_table, depth_pays, depth_table, effects, effects_table, sentence)
 from inception_repro.results.shortcut_plots import plot_arms, plot_depth, plot_gradients

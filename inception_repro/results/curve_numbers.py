@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .curves import drawn_runs, find_plot
+from .curves import depth_text, drawn_runs, find_plot
 from .plotting import (
     comparable_runs, dataset_label, large, median_range, metric_label, missing_networks, network_label,
     runs_by_network, seed_band, small)
@@ -59,8 +59,6 @@ def lead_text(runs, # `Run`s, or the folder of their records
     return ' '.join(lines)
 
 # %% ../../nbs/library/88_curve_numbers.ipynb #b7e51ee4
-def _medians(found): return f"medians; seeds: {' and '.join(sorted({str(len(rs)) for rs in found.values()}))}"
-
 def control_text(runs, # `Run`s, or the folder of their records
                  residual='inception_resnet_v2', # Name of a residual network
                  metric='top1',
@@ -73,13 +71,6 @@ def control_text(runs, # `Run`s, or the folder of their records
         return (f'On {where}, there is no record of {names}, so its curve does not show what the residual blocks '
                 'contribute.')
     found = runs_by_network(runs, (residual, control))
-    ends = [np.median([r[metric][-1] for r in found[m]]) for m in (control, residual)]
     ahead, _, n = evaluations_ahead(runs, control, residual, metric)
-    text = (f'On {where}, {label} without blocks ends at {ends[0]:.1f} % {metric_label(metric)} error, and as '
-            f'printed at {ends[1]:.1f} % ({_medians(found)}). '
-            f'The network without blocks is ahead at {ahead} of {n} evaluations')
-    if 2 * ahead >= n:
-        return f'{text}, so it trains at least as fast.'
-    if 2 * evaluations_ahead(runs, residual, control, metric)[0] > n:
-        return f'{text}, so the blocks contribute on these images.'
-    return f'{text}, and behind at less than half of them: no clear difference.'
+    return (f'On {where}, {depth_text(found, metric)}In the median over seeds, the network without blocks is ahead at '
+            f'{ahead} of {n} evaluations.')

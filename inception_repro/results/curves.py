@@ -21,16 +21,16 @@ from ..architecture.draw import write_picture
 from ..evaluation.tables import table_2
 from .plotting import (
     canvas, chance_error, class_count, comparable_runs, dataset_label, draw_chance, draw_legend, label_level, large,
-    line_style, listed_runs, marker_style, metric_label, missing_networks, network_label, recipe_value,
-    runs_by_network, seed_band, seeds_text, small, style_axes, varied_fields)
+    line_style, listed_runs, marker_style, metric_label, missing_networks, network_label, points,
+    recipe_value, runs_by_network, seed_band, seeds_text, small, style_axes, t_interval, varied_fields)
 from ..support.files import check_kind
 from ..support.suggest import unknown
 from ..support.tables import table_cell
 from ..training.records import Run
 
 # %% auto #0
-__all__ = ['figures', 'Plot', 'is_imagenet', 'caption', 'find_plot', 'drawn_runs', 'figure_caption', 'curves_alt', 'plot_errors',
-           'plot_runs', 'draw_figures']
+__all__ = ['figures', 'Plot', 'is_imagenet', 'caption', 'find_plot', 'drawn_runs', 'depth_text', 'figure_caption', 'curves_alt',
+           'plot_errors', 'plot_runs', 'draw_figures']
 
 # %% ../../nbs/library/28_curves.ipynb #d050958e
 @dataclass(frozen=True)
@@ -123,20 +123,29 @@ def _marks(found, plot):
     return {m: t[plot.metric] for m, t in table_2.items() if known and m in found and plot.metric in t}
 
 # %% ../../nbs/library/28_curves.ipynb #7f531361
-def _depth_text(found, metric):
-    "What the controls without blocks say about depth: one sentence for each residual network that has one"
-    lines = []
+def _depth_says(interval, # (mean, low, high) of error with blocks minus error without
+                n): # Number of seeds
+    "Whether depth pays off, in a sentence"
+    if n < 2: return 'From a single seed, there is no conclusion about depth.'
+    _, low, high = interval
+    says = 'depth pays off here' if high < 0 else 'depth does not pay off here' if low > 0 else (
+        'these runs do not show whether depth pays off')
+    return f'The difference is {points(interval)} percentage points (95 % interval, {n} seeds), so {says}.'
+
+def depth_text(found, # Network → its `Run`s
+               metric='top1', # 'top1', 'top5', 'raw_top1' or 'raw_top5'
+              ) -> str:
+    "What the controls without blocks say about depth, for each residual network that has one"
+    text = ''
     for control in found:
         net, _, change = control.partition('+')
         if change != 'no_blocks' or net not in found: continue
-        a, b = ([r[metric][-1] for r in found[m]] for m in (net, control))
-        if min(len(a), len(b)) == 1: says = 'from a single seed, there is no conclusion about depth'
-        elif max(a) < min(b): says = 'every seed with blocks ends below every seed without, so depth pays off here'
-        elif min(a) > max(b): says = 'every seed with blocks ends above every seed without: depth does not pay off here'
-        else: says = 'the seeds overlap, so these runs do not show that depth pays off'
-        lines.append(f'{network_label(net)} ends at {np.median(a):.1f} % with its blocks and at {np.median(b):.1f} % '
-                     f'without them; {says}. ')
-    return ''.join(lines)
+        a, b = ({r.meta['seed']: r[metric][-1] for r in found[m]} for m in (net, control))
+        both = sorted(a.keys() & b.keys())
+        ends = (f'{np.median([*o.values()]):.1f} %' for o in (a, b))
+        text += '{} ends at {} with its blocks and at {} without them. '.format(network_label(net), *ends)
+        if both: text += _depth_says(t_interval([a[s] - b[s] for s in both]), len(both)) + ' '
+    return text
 
 def figure_caption(runs, # `Run`s, or the folder of their records
                    figure=21, # Number of the figure, or a `Plot`
@@ -144,7 +153,7 @@ def figure_caption(runs, # `Run`s, or the folder of their records
     "The text under a figure"
     (number, plot), found = find_plot(figure), drawn_runs(runs, figure)
     drawn = sum(found.values(), [])
-    controls = 'Thin lines: controls. ' * (len(found) > len(plot.models)) + _depth_text(found, plot.metric)
+    controls = 'Thin lines: controls. ' * (len(found) > len(plot.models)) + depth_text(found, plot.metric)
     text = f'{number}{plot.text} {controls}{caption(drawn)}'
     if drawn[0].meta['dataset'] == 'synthetic':
         seeds = seeds_text(drawn)

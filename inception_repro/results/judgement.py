@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 from ..evaluation.tables import read_rows
-from .plotting import chance_error
+from .plotting import chance_error, number_runs
 from .trials import read_results
 from ..training.recipe import PRESETS, preset
 from ..training.records import FREE, read_runs
@@ -181,7 +181,8 @@ def describe(records, # `Records`
             ) -> tuple: # Dataset, classes, top-1 and top-5 error at chance level, pixels, width, epochs, seeds
     "A row of the table of runs"
     runs = records.runs(folder)
-    r, n = runs[0].meta['recipe'], len({o.meta['seed'] for o in runs})
+    r, counts = runs[0].meta['recipe'], set(Counter(o.meta['model'] for o in runs).values())
+    n = ' to '.join(map(str, sorted({min(counts), max(counts)})))
     return (runs[0].meta['dataset'], r['classes'], ' / '.join(f"{chance_error(runs, k):g} %" for k in ('top1', 'top5')),
             r['px'], r['width'], f"{max(o['epoch'][-1] for o in runs):g}", n)
 
@@ -213,12 +214,17 @@ def command(records, folder):
     "The command for a folder of training runs, and for Figures 21 to 26 from it"
     runs, (study, dataset) = records.runs(folder), (records.name(Path(folder).parent), Path(folder).name)
     name, own = _settings(runs[0].meta['recipe'])
-    out, seeds = records.name(picture(folder, 21).parent), len({r.meta['seed'] for r in runs})
-    if 'shortcut' in Path(folder).parts: return _study_command(records, folder, name, own, seeds)
+    out, seeds = records.name(picture(folder, 21).parent), {}
+    for r in runs: seeds.setdefault(r.meta['model'].partition('+')[0], set()).add(r.meta['seed'])
+    least = min(map(len, seeds.values()))
+    if 'shortcut' in Path(folder).parts: return _study_command(records, folder, name, own, least)
     args = f"--preset {name}{_DATA.get(dataset, ' --data tiny-imagenet-200')}"
     args += ''.join(f' --set {k}={v}' for k, v in own.items())
     if not any('+' in r.meta['model'] for r in runs): args += ' --no-controls' # which `reproduce` trains otherwise
-    return f'inception-repro reproduce {args} --seeds {seeds} --runs {study} --out {out}'
+    line = f'inception-repro reproduce {args} --seeds {{}} --runs {study} --out {{}}'.format
+    more = [line(f'{n} --set seed={first} --models {m}', 'more') for m, found in sorted(seeds.items()) if len(found) > least
+            for first, n in number_runs(found - {*range(least)})] # networks with more seeds than the others
+    return '\n'.join([line(least, out), *more, *[f'inception-repro figures {study}/{dataset} --out {out}'] * bool(more)])
 
 # %% ../../nbs/library/36_judgement.ipynb #90a1a854
 _TINY = 'inception-repro reproduce --preset tiny40 --data tiny-imagenet-200 --seeds 2'

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import re
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
+from scipy.special import stdtrit
 
 from ..architecture.draw import Picture, text_width
 from ..training.records import FREE, Run, check_run, first_difference, free_fields, read_run, read_runs
@@ -16,8 +18,9 @@ from ..training.records import FREE, Run, check_run, first_difference, free_fiel
 # %% auto #0
 __all__ = ['INK', 'GREY', 'GRID', 'small', 'large', 'comparable_runs', 'listed_runs', 'varied_fields', 'missing_networks',
            'runs_by_network', 'recipe_value', 'class_count', 'chance_error', 'recorded_devices', 'network_label',
-           'dataset_label', 'metric_label', 'seeds_text', 'line_style', 'marker_style', 'median_range', 'seed_band',
-           'wrap_text', 'canvas', 'style_axes', 'label_level', 'draw_chance', 'draw_legend']
+           'dataset_label', 'metric_label', 'number_runs', 'seeds_text', 'line_style', 'marker_style', 'median_range',
+           'seed_band', 't_interval', 'signed', 'points', 'wrap_text', 'canvas', 'style_axes', 'label_level',
+           'draw_chance', 'draw_legend']
 
 # %% ../../nbs/library/27_plotting.ipynb #28d30817
 def comparable_runs(runs, # `Run`s, or the folder of one dataset's records
@@ -115,13 +118,25 @@ def metric_label(metric):
     "'top-1' or 'top-5', as on the axes of the paper"
     return metric.removeprefix('raw_').replace('top', 'top-')
 
+def number_runs(numbers): # [3, 4, 7] → [(3, 2), (7, 1)]
+    "First one and length of each run of consecutive whole numbers"
+    firsts = [i for i in sorted(numbers) if i - 1 not in numbers]
+    return [(i, next(n for n in range(1, len(numbers) + 1) if i + n not in numbers)) for i in firsts]
+
+def _listed(seeds):
+    "'seed 0', 'seeds 0, 1, 2', or with more than three consecutive ones 'seeds 0 to 3, 7'"
+    words = [f'{i} to {i + n - 1}' if n > 3 else ', '.join(map(str, range(i, i + n))) for i, n in number_runs(seeds)]
+    return ('seed ' if len(seeds) == 1 else 'seeds ') + ', '.join(words)
+
 def seeds_text(runs):
-    "The seeds; network by network where these differ"
-    by = {}
+    "The seeds; for each group of networks where these differ"
+    by, groups = {}, {}
     for r in runs: by.setdefault(r.meta['model'], []).append(r.meta['seed'])
-    words = {m: ('seed ' if len(s) == 1 else 'seeds ') + ', '.join(map(str, sorted(s))) for m, s in by.items()}
-    same = len(set(words.values())) == 1
-    return next(iter(words.values())) if same else '; '.join(f'{network_label(m)} {w}' for m, w in words.items())
+    for m, s in by.items(): groups.setdefault(_listed(s), []).append(network_label(m))
+    if len(groups) == 1: return next(iter(groups))
+    *few, (most, names) = sorted(groups.items(), key=lambda o: len(o[1]))
+    rest = 'the others' if len(names) > 2 else ' and '.join(names)
+    return '; '.join([*(f"{' and '.join(o)}: {seeds}" for seeds, o in few), f'{rest}: {most}'])
 
 # %% ../../nbs/library/27_plotting.ipynb #ee3c947e
 INK, GREY, GRID = '#1c1c1c', '#4a4a4a', '#e8e8e8' # text and lines, captions, grid
@@ -160,6 +175,24 @@ def seed_band(runs, # `Run`s of one network
     if not (keep := x >= start).any():
         raise ValueError(f'start is {start}, and {runs[0].path} ends at epoch {x[-1]:g}; use a smaller start')
     return x[keep], *(f(errors, axis=0)[keep] for f in (np.min, np.median, np.max))
+
+# %% ../../nbs/library/27_plotting.ipynb #c45bfdbd
+def t_interval(values # One per seed: numbers, or arrays of the same shape
+              ) -> tuple: # (mean, low, high); low and high are nan for one seed
+    "Mean over seeds and its 95 % t-interval"
+    d = np.asarray(values, dtype=float)
+    n, mean = len(d), d.mean(0)
+    if n == 1: return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    half = stdtrit(n - 1, .975) * d.std(0, ddof=1) / sqrt(n)
+    return mean, mean - half, mean + half
+
+def signed(v): return f'{round(v, 1) + 0.:+.1f}'.replace('-', '−') # '+0.0', never '−0.0'
+
+def points(interval # (mean, low, high)
+          ) -> str: # Such as '−1.9 (−2.1 to −1.7)'
+    "A difference in points, with its interval if there is one"
+    mean, low, high = interval
+    return signed(mean) + ('' if np.isnan(low) else f' ({signed(low)} to {signed(high)})')
 
 # %% ../../nbs/library/27_plotting.ipynb #18681d21
 def wrap_text(text, # Words

@@ -8,13 +8,10 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass, replace
-from math import sqrt
 from pathlib import Path
 
-import numpy as np
-from scipy.special import stdtrit
-
-from .plotting import chance_error, comparable_runs, dataset_label, network_label
+from .plotting import (
+    chance_error, comparable_runs, dataset_label, network_label, points, t_interval)
 from .plan import SIZES
 from .train_many import check_seeds, train_all
 from .speedup import ratio_text, speedup
@@ -25,8 +22,8 @@ from ..training.recipe import preset as _preset, run_name
 from ..training.records import read_runs
 
 # %% auto #0
-__all__ = ['ARMS', 'named', 'arms', 'run_shortcut', 'Study', 'untrained', 'read_shortcut', 'study_folders', 'missing',
-           't_interval', 'paired', 'final', 'signed', 'points', 'chance_level', 'shortcut_table']
+__all__ = ['ARMS', 'named', 'arms', 'run_shortcut', 'Study', 'untrained', 'read_shortcut', 'study_folders', 'missing', 'paired',
+           'final', 'chance_level', 'shortcut_table']
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #50e34b42
 _RESIDUAL = {'as printed': {}, 'without blocks': dict(scale=0.), 'without additions': dict(addition=False),
@@ -146,15 +143,6 @@ def missing(folder, # With the records, or a `Study`
     return f"Missing: {', and '.join(words)}." * bool(words)
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #0de85fc1
-def t_interval(values # One per seed: numbers, or arrays of the same shape
-              ) -> tuple: # (mean, low, high); low and high are nan for one seed
-    "Mean over seeds and its 95 % t-interval"
-    d = np.asarray(values, dtype=float)
-    n, mean = len(d), d.mean(0)
-    if n == 1: return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    half = stdtrit(n - 1, .975) * d.std(0, ddof=1) / sqrt(n)
-    return mean, mean - half, mean + half
-
 def paired(study, one, other, # (network, variant) of each
            measure, # Function of a `Run`
           ) -> tuple: # (seeds, differences)
@@ -164,14 +152,6 @@ def paired(study, one, other, # (network, variant) of each
     return seeds, [measure(b[s]) - measure(a[s]) for s in seeds]
 
 def final(run): return run['top1'][-1] # top-1 error at the end, %
-
-def signed(v): return f'{round(v, 1) + 0.:+.1f}'.replace('-', '−') # '+0.0', never '−0.0'
-
-def points(interval # (mean, low, high)
-          ) -> str: # Such as '−1.9 (−2.1 to −1.7)'
-    "A difference in points, with its interval if there is one"
-    mean, low, high = interval
-    return signed(mean) + ('' if np.isnan(low) else f' ({signed(low)} to {signed(high)})')
 
 # %% ../../nbs/library/53_shortcut_study.ipynb #1a08e7db
 _HEADS = dict(network='network', arm='variant', error='top-1 error at the end (%)', seeds='seed numbers',

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from fastcore.basics import patch
 
-from .plotting import network_label
-from .shortcut import (
-    chance_level, final, named, paired, points, read_shortcut, signed, t_interval)
+from .plotting import network_label, points, signed, t_interval
+from .shortcut import chance_level, final, named, paired, read_shortcut
 from ..support.tables import markdown_table
 
 # %% auto #0

@@ -15,9 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from ..architecture.draw import Picture, write_picture
 from .curves import caption
 from .plotting import (
-    GREY, GRID, INK, seed_band, chance_error, network_label, wrap_text, large, small)
-from .shortcut import (
-    ARMS, named, read_shortcut, shortcut_table, signed, study_folders, untrained)
+    GREY, GRID, INK, seed_band, chance_error, network_label, signed, wrap_text, large, small)
+from .shortcut import ARMS, named, read_shortcut, shortcut_table, study_folders, untrained
 from .shortcut_effects import answer_table, depth_pays, depth_table, effects_table
 from ..support.files import atomic_write
 from ..training.records import read_runs
