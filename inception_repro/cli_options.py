@@ -47,12 +47,12 @@ FIELDS = ( # of `Recipe`; importing it would make the help slow
     'ema hue precision channels_last merge compile seed').split()
 
 _PRESETS = (
-    'Recipe by name. demo: a small network (width 0.25, 75 pixels, 8 epochs) on generated images, minutes on a CPU. '
-    'fractals10, fractals20: fewer generated classes. tiny40: 40 classes of Tiny ImageNet, under an hour on a CPU. '
+    'Recipe by name. demo: a small network (width 0.25, 75 pixels, 12 epochs) on generated images, minutes on a CPU. '
+    'fractals20, fractals50: more generated classes. tiny40: 40 classes of Tiny ImageNet, under an hour on a CPU. '
     'tiny: all of Tiny ImageNet at full width, needs a GPU. paper: ImageNet at 299 pixels, needs several GPUs.')
 
 def _presets(advice=''): # For commands that train
-    return option(str, _PRESETS + advice, autocompletion=lambda: ['demo', 'fractals10', 'fractals20', 'tiny40', 'tiny', 'paper'])
+    return option(str, _PRESETS + advice, autocompletion=lambda: ['demo', 'fractals20', 'fractals50', 'tiny40', 'tiny', 'paper'])
 
 PresetName = _presets()
 Preset = _presets(' For your own images (--data) use demo. On a GPU, a larger network is worth its time: change width, '

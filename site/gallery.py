@@ -27,9 +27,9 @@ SMALL, LARGE = 'Inception-v3 and Inception-ResNet-v1', 'Inception-v4 and Incepti
 CURVES = {21: f'top-1 error of {SMALL}', 22: f'top-5 error of {SMALL}', 23: f'top-1 error of {LARGE}',
           24: f'top-5 error of {LARGE}', 25: 'top-5 error of all four networks', 26: 'top-1 error of all four networks'}
 DATA = {'tiny-imagenet-40': 'Forty classes of Tiny ImageNet, 75×75 pixels',
-        'fractals': 'Fifty classes of generated images, 75×75 pixels',
+        'fractals': 'Ten classes of generated images, 75×75 pixels',
         'fractals20/fractals': 'Twenty classes of generated images, 107×107 pixels',
-        'fractals10/fractals': 'Ten classes of generated images, 75×75 pixels'}
+        'fractals50/fractals': 'Fifty classes of generated images, 75×75 pixels'}
 TEXT = """# Gallery
 
 Every figure of the paper, drawn by this package. **Click a box of a network** to see the block that it stands for.

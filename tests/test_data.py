@@ -81,6 +81,18 @@ def test_fastai_s_names(root, name, monkeypatch, tmp_path):
     assert (tmp_path / 'cache/fastai/data' / name).is_dir()
 
 
+def test_generated_images_are_each_caller_s_own():
+    "They are kept for the next run of the process; what one caller writes into them, another does not see"
+    first, again = (load('fractals', size=8, classes=2, per_class=3, valid_per_class=2) for _ in range(2))
+    for split in 'train', 'valid':
+        a, b = getattr(first, split), getattr(again, split)
+        assert (a.x == b.x).all() and (a.y == b.y).all()
+        a.x[:], a.y[:] = 255, 1
+    last = load('fractals', size=8, classes=2, per_class=3, valid_per_class=2)
+    assert last.hash == again.hash and all((o.x == p.x).all() and (o.y == p.y).all() for o, p in
+                                           ((last.train, again.train), (last.valid, again.valid)))
+
+
 def test_valid_is_another_name_for_val_and_counts_select(root):
     (root / 'val').rename(root / 'valid')
     data = quiet(root, per_class=2, classes=1)

@@ -36,7 +36,7 @@ def test_the_device_decides_unless_the_recipe_does(capability, best):
 def test_presets():
     "Records of the small presets can be compared on every device"
     assert {p: preset(p).precision for p in PRESETS} == dict(
-        paper='auto', tiny='auto', tiny40='float32', demo='float32', fractals10='float32', fractals20='float32')
+        paper='auto', tiny='auto', tiny40='float32', demo='float32', fractals20='float32', fractals50='float32')
     assert Recipe().precision == 'auto'
 
 

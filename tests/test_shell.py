@@ -66,7 +66,7 @@ def test_options_have_one_meaning():
 def test_fields_of_set_are_listed():
     text = ' '.join(call('train', '--help')[1].replace('│', ' ').split())
     assert all(f in text for f in FIELDS[1:])
-    assert sorted(PRESETS) == sorted(['demo', 'fractals10', 'fractals20', 'tiny40', 'tiny', 'paper'])
+    assert sorted(PRESETS) == sorted(['demo', 'fractals20', 'fractals50', 'tiny40', 'tiny', 'paper'])
 
 
 @pytest.mark.parametrize('name', PRESETS)

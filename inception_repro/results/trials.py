@@ -60,7 +60,7 @@ def recipe(self: Trial, **base): # Other fields of `Recipe`, such as the dataset
     "The `Recipe` of the trial, without `bn` and `warm`; the learning rate falls at the pace of §4"
     model = 'inception_resnet_v2' + '.b10_20_10' * self.deep
     own = {k: getattr(self, k) for k in ('width', 'scale', 'lr', 'clip', 'seed')}
-    return preset('fractals10', model, compress=1., **own, **base)
+    return preset('demo', model, compress=1., **own, **base)
 
 @patch(as_prop=True)
 def filters(self: Trial): # Number of filters

@@ -213,12 +213,12 @@ PRESETS = dict(
     tiny=dict(dataset='tiny-imagenet-200', classes=200, aux=0., stored=64, px=139, bs=128, epochs=40, evals=(4, 2, 1),
               compress=5., compile=True),
     tiny40=dict(dataset='tiny-imagenet-40', classes=40, **_SMALL, epochs=8, evals=(4, 2, 1), compress=10.),
-    demo=dict(dataset='fractals', classes=50, per_class=80, valid_per_class=20, **_SMALL, init='glorot', epochs=8,
-              evals=2, compress=4.),
-    fractals10=dict(dataset='fractals', classes=10, per_class=400, valid_per_class=50, **_SMALL, epochs=12, evals=2,
-                    compress=6.),
+    demo=dict(dataset='fractals', classes=10, per_class=400, valid_per_class=50, **_SMALL, epochs=12, evals=2,
+              compress=6.),
     fractals20=dict(dataset='fractals', classes=20, per_class=200, valid_per_class=50, **_SMALL | dict(px=107),
-                    init='glorot', epochs=8, evals=2, compress=9.))
+                    init='glorot', epochs=8, evals=2, compress=9.),
+    fractals50=dict(dataset='fractals', classes=50, per_class=80, valid_per_class=20, **_SMALL, init='glorot', epochs=8,
+                    evals=2, compress=4.))
 
 def preset(name: str = 'demo', # One of `PRESETS`
            model: str | Network | None = None, # Name of `list_models`, or a value; Inception-ResNet-v2 unless given
