@@ -222,9 +222,11 @@ def command(records, folder):
     args += ''.join(f' --set {k}={v}' for k, v in own.items())
     if not any('+' in r.meta['model'] for r in runs): args += ' --no-controls' # which `reproduce` trains otherwise
     line = f'inception-repro reproduce {args} --seeds {{}} --runs {study} --out {{}}'.format
-    more = [line(f'{n} --set seed={first} --models {m}', 'more') for m, found in sorted(seeds.items()) if len(found) > least
-            for first, n in number_runs(found - {*range(least)})] # networks with more seeds than the others
-    return '\n'.join([line(least, out), *more, *[f'inception-repro figures {study}/{dataset} --out {out}'] * bool(more)])
+    more = [line(f'{n} --set seed={first} --models {m}', 'more') # for networks with more seeds than the others
+            for m, found in sorted(seeds.items()) if len(found) > least
+            for first, n in number_runs(found - {*range(least)})]
+    drawing = [f'inception-repro figures {study}/{dataset} --out {out}'] * bool(more)
+    return '\n'.join([line(least, out), *more, *drawing])
 
 # %% ../../nbs/library/36_judgement.ipynb #90a1a854
 _TINY = 'inception-repro reproduce --preset tiny40 --data tiny-imagenet-200 --seeds 2'
