@@ -52,8 +52,8 @@ _PRESETS = (
     'tiny: all of Tiny ImageNet at full width, needs a GPU. paper: ImageNet at 299 pixels, needs several GPUs.')
 
 def _presets(advice=''): # For commands that train
-    names = 'demo fractals20 fractals50 tiny40 tiny paper'
-    return option(str, _PRESETS + advice, autocompletion=names.split)
+    names = 'demo fractals20 fractals50 tiny40 tiny paper'.split()
+    return option(str, _PRESETS + advice, autocompletion=lambda: names)
 
 PresetName = _presets()
 Preset = _presets(' For your own images (--data) use demo. On a GPU, a larger network is worth its time: change width, '

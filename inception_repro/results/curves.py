@@ -130,7 +130,8 @@ def _depth_says(interval, # (mean, low, high) of error with blocks minus error w
     _, low, high = interval
     says = 'depth pays off here' if high < 0 else 'depth does not pay off here' if low > 0 else (
         'these runs do not show whether depth pays off')
-    return f'The difference is {points(interval)} percentage points (95 % interval, {n} seeds), so {says}.'
+    return ('The error with blocks minus the error without, for runs with the same seed, is on average '
+            f'{points(interval)} percentage points (95 % interval, {n} seeds), so {says}.')
 
 def depth_text(found, # Network → its `Run`s
                metric='top1', # 'top1', 'top5', 'raw_top1' or 'raw_top5'
@@ -143,7 +144,8 @@ def depth_text(found, # Network → its `Run`s
         a, b = ({r.meta['seed']: r[metric][-1] for r in found[m]} for m in (net, control))
         both = sorted(a.keys() & b.keys())
         ends = (f'{np.median([*o.values()]):.1f} %' for o in (a, b))
-        text += '{} ends at {} with its blocks and at {} without them. '.format(network_label(net), *ends)
+        text += (f'{network_label(net)} ends at a median error of {next(ends)} with its blocks and of {next(ends)} '
+                 'without them. ')
         if both: text += _depth_says(t_interval([a[s] - b[s] for s in both]), len(both)) + ' '
     return text
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 from ..evaluation.tables import read_rows
-from .plotting import chance_error, number_runs
+from .plotting import chance_error, consecutive
 from .trials import read_results
 from ..training.recipe import PRESETS, preset
 from ..training.records import FREE, read_runs
@@ -178,7 +178,7 @@ def _settings(recipe):
 
 def describe(records, # `Records`
              folder, # With training runs, relative to the root of `records`
-            ) -> tuple: # Dataset, classes, top-1 and top-5 error at chance level, pixels, width, epochs, seeds
+            ) -> tuple: # Dataset, classes, top-1 and top-5 error at chance level, pixels, width, epochs, seeds as text
     "A row of the table of runs"
     runs = records.runs(folder)
     r, counts = runs[0].meta['recipe'], set(Counter(o.meta['model'] for o in runs).values())
@@ -216,17 +216,20 @@ def command(records, folder):
     name, own = _settings(runs[0].meta['recipe'])
     out, seeds = records.name(picture(folder, 21).parent), {}
     for r in runs: seeds.setdefault(r.meta['model'].partition('+')[0], set()).add(r.meta['seed'])
-    least = min(map(len, seeds.values()))
-    if 'shortcut' in Path(folder).parts: return _study_command(records, folder, name, own, least)
+    common = set.intersection(*seeds.values())
+    if 'shortcut' in Path(folder).parts: return _study_command(records, folder, name, own, len(common))
     args = f"--preset {name}{_DATA.get(dataset, ' --data tiny-imagenet-200')}"
     args += ''.join(f' --set {k}={v}' for k, v in own.items())
     if not any('+' in r.meta['model'] for r in runs): args += ' --no-controls' # which `reproduce` trains otherwise
-    line = f'inception-repro reproduce {args} --seeds {{}} --runs {study} --out {{}}'.format
-    more = [line(f'{n} --set seed={first} --models {m}', 'more') # for networks with more seeds than the others
-            for m, found in sorted(seeds.items()) if len(found) > least
-            for first, n in number_runs(found - {*range(least)})]
-    drawing = [f'inception-repro figures {study}/{dataset} --out {out}'] * bool(more)
-    return '\n'.join([line(least, out), *more, *drawing])
+
+    def line(first, n, to, only=''):
+        start = f' --set seed={first}' * (first > 0)
+        return f'inception-repro reproduce {args} --seeds {n}{start}{only} --runs {study} --out {to}'
+    lines = [line(*o, out) for o in consecutive(common)]
+    more = [line(*o, 'more', f' --models {m}') for m, found in sorted(seeds.items())
+            for o in consecutive(found - common)]
+    drawing = [f'inception-repro figures {study}/{dataset} --out {out}'] * (len(lines + more) > 1)
+    return '\n'.join([*lines, *more, *drawing])
 
 # %% ../../nbs/library/36_judgement.ipynb #90a1a854
 _TINY = 'inception-repro reproduce --preset tiny40 --data tiny-imagenet-200 --seeds 2'

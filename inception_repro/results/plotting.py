@@ -18,7 +18,7 @@ from ..training.records import FREE, Run, check_run, first_difference, free_fiel
 # %% auto #0
 __all__ = ['INK', 'GREY', 'GRID', 'small', 'large', 'comparable_runs', 'listed_runs', 'varied_fields', 'missing_networks',
            'runs_by_network', 'recipe_value', 'class_count', 'chance_error', 'recorded_devices', 'network_label',
-           'dataset_label', 'metric_label', 'number_runs', 'seeds_text', 'line_style', 'marker_style', 'median_range',
+           'dataset_label', 'metric_label', 'consecutive', 'seeds_text', 'line_style', 'marker_style', 'median_range',
            'seed_band', 't_interval', 'signed', 'points', 'wrap_text', 'canvas', 'style_axes', 'label_level',
            'draw_chance', 'draw_legend']
 
@@ -118,14 +118,17 @@ def metric_label(metric):
     "'top-1' or 'top-5', as on the axes of the paper"
     return metric.removeprefix('raw_').replace('top', 'top-')
 
-def number_runs(numbers): # [3, 4, 7] → [(3, 2), (7, 1)]
-    "First one and length of each run of consecutive whole numbers"
-    firsts = [i for i in sorted(numbers) if i - 1 not in numbers]
-    return [(i, next(n for n in range(1, len(numbers) + 1) if i + n not in numbers)) for i in firsts]
+def consecutive(numbers): # {3, 4, 7} → [(3, 2), (7, 1)]
+    "First number and length of each consecutive stretch"
+    found = []
+    for i in sorted(numbers):
+        if found and i == sum(found[-1]): found[-1] = found[-1][0], found[-1][1] + 1
+        else: found.append((i, 1))
+    return found
 
 def _listed(seeds):
     "'seed 0', 'seeds 0, 1, 2', or with more than three consecutive ones 'seeds 0 to 3, 7'"
-    words = [f'{i} to {i + n - 1}' if n > 3 else ', '.join(map(str, range(i, i + n))) for i, n in number_runs(seeds)]
+    words = [f'{i} to {i + n - 1}' if n > 3 else ', '.join(map(str, range(i, i + n))) for i, n in consecutive(seeds)]
     return ('seed ' if len(seeds) == 1 else 'seeds ') + ', '.join(words)
 
 def seeds_text(runs):

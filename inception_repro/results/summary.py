@@ -41,7 +41,7 @@ def network_row(model, # Recorded name of a network
         gmacs=macs(net, (px, px, 3)) / 1e9 if known else None,
         **{f'{k}_{name}': median_range([f(r[k]) for r in runs]) for k in ('top1', 'top5')
            for name, f in (('final', lambda e: e[-1]), ('best', np.min))},
-        epochs=float(max(r['epoch'][-1] for r in runs)), seeds=[r.meta['seed'] for r in runs],
+        epochs=float(max(r['epoch'][-1] for r in runs)), seeds=sorted(r.meta['seed'] for r in runs),
         seconds_per_epoch=median_range([r['seconds'][-1] / r['epoch'][-1] for r in runs]),
         device=', '.join(recorded_devices(runs)))
 
