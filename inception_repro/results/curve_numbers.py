@@ -64,7 +64,7 @@ def control_text(runs, # `Run`s, or the folder of their records
                  metric='top1',
                 ) -> str:
     "Whether a residual network trains as fast without its blocks"
-    runs, label, control = comparable_runs(runs), network_label(residual), residual + '+no_blocks'
+    runs, control = comparable_runs(runs), residual + '+no_blocks'
     where = dataset_label(runs[0].meta['dataset'])
     if missing := missing_networks(runs, (residual, control)):
         names = ' or '.join(map(network_label, missing))
