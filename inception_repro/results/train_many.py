@@ -19,7 +19,7 @@ from threading import Thread
 
 from ..architecture.cost import macs
 from ..support.messages import message
-from ..support.processes import begun, join, launched, usable_cores
+from ..support.processes import begun, join, keeping_memory, launched, usable_cores
 from ..support.progress import ProgressBars
 from ..training.recipe import Recipe, network_of, preset as _preset, run_name
 from ..training.records import run_path
@@ -183,7 +183,8 @@ def _train_in_parallel(todo, jobs, kwargs, bars):
     if len(found) > 1:
         devices = ctx.Queue()
         for i in range(jobs): devices.put(found[i % len(found)])
-    with ProcessPoolExecutor(jobs, ctx, start_worker, (queue, max(1, usable_cores() // jobs), devices)) as pool:
+    start = queue, max(1, usable_cores() // jobs), devices
+    with keeping_memory(), ProcessPoolExecutor(jobs, ctx, start_worker, start) as pool:
         send_on = lambda: [p.terminate() for p in list((pool._processes or {}).values())]
         try:
             with stoppable(): _wait_for({pool.submit(run_worker, r, kwargs): r for r in todo}, queue, bars, send_on)

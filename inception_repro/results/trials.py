@@ -19,6 +19,7 @@ from ..architecture.cost import macs, params
 from ..architecture.graph import shape
 from ..evaluation.predictions import interval
 from ..support.files import atomic_write
+from ..support.processes import keeping_memory
 from ..training.integrity import seal, seal_broken
 from ..training.activity import MEASURES, activity
 from ..training.recipe import network_of, preset
@@ -309,7 +310,7 @@ def _run_queue(queue, jobs, limit, args, done):
     "Run trials in processes until the queue is empty or the time limit is reached; call `done` after each"
     from inception_repro.results.trials import _job # a process cannot import a function of a notebook
     began, running = time.monotonic(), {}
-    with ProcessPoolExecutor(jobs, get_context('spawn')) as pool:
+    with keeping_memory(), ProcessPoolExecutor(jobs, get_context('spawn')) as pool:
         while queue or running:
             while queue and len(running) < jobs and (limit is None or time.monotonic() - began < limit):
                 t = queue.pop(0)

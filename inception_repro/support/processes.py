@@ -21,7 +21,7 @@ from fastcore.basics import patch
 
 # %% auto #0
 __all__ = ['ALONE', 'TIMEOUT', 'Group', 'usable_cores', 'launched', 'local_rank', 'quiet', 'join', 'launch_folder', 'begun',
-           'bare', 'weights_digest']
+           'bare', 'weights_digest', 'keeping_memory']
 
 # %% ../../nbs/library/78_processes.ipynb #f1f65513
 @dataclass(frozen=True)
@@ -192,3 +192,16 @@ def weights_digest(net):
     for t in [*net.parameters(), *net.buffers()]:
         if t.is_floating_point(): total += t.detach().flatten().view(torch.int32).sum(dtype=torch.int64).cpu()
     return int(total)
+
+# %% ../../nbs/library/78_processes.ipynb #47af19f2
+_KEEP = 'hugetlb=1', 'mmap_max=0', f'trim_threshold={2**32}' # madvise; no mappings of single blocks; bytes to keep
+
+@contextmanager
+def keeping_memory():
+    "Processes that are started within this block keep freed memory for their next step, in large pages (glibc)"
+    before = os.environ.get('GLIBC_TUNABLES')
+    os.environ['GLIBC_TUNABLES'] = ':'.join([*(f'glibc.malloc.{o}' for o in _KEEP), *filter(None, [before])])
+    try: yield
+    finally:
+        if before is None: del os.environ['GLIBC_TUNABLES']
+        else: os.environ['GLIBC_TUNABLES'] = before
