@@ -53,7 +53,9 @@ def lead_text(runs, # `Run`s, or the folder of their records
         if pure not in found or residual not in found: continue
         median, every, n = evaluations_ahead(sum(found.values(), []), residual, pure, metric)
         a, b = network_label(residual), network_label(pure)
-        if every == n: lines.append(f'Every seed of {a} is ahead of every seed of {b} at all {n} evaluations.')
+        if len(found[pure]) == len(found[residual]) == 1:
+            lines.append(f'{a} is ahead of {b} at {median} of {n} evaluations (one seed each).')
+        elif every == n: lines.append(f'Every seed of {a} is ahead of every seed of {b} at all {n} evaluations.')
         else: lines.append(f'By the median over seeds, {a} is ahead of {b} at {median} of {n} evaluations; '
                            f'at {every} of them, every seed is ahead of every seed.')
     return ' '.join(lines)
@@ -72,5 +74,6 @@ def control_text(runs, # `Run`s, or the folder of their records
                 'contribute.')
     found = runs_by_network(runs, (residual, control))
     ahead, _, n = evaluations_ahead(runs, control, residual, metric)
-    return (f'On {where}, {depth_text(found, metric)}In the median over seeds, the network without blocks is ahead at '
-            f'{ahead} of {n} evaluations.')
+    median = 'In the median over seeds, the' if max(map(len, found.values())) > 1 else 'The'
+    return (f'{metric_label(metric).capitalize()} error on {where}: {depth_text(found, metric)}{median} network without '
+            f'blocks is ahead at {ahead} of {n} evaluations.')
