@@ -26,7 +26,8 @@ NETWORKS = { # name → number of its figure, numbers of the figures that its bo
 SMALL, LARGE = 'Inception-v3 and Inception-ResNet-v1', 'Inception-v4 and Inception-ResNet-v2'
 CURVES = {21: f'top-1 error of {SMALL}', 22: f'top-5 error of {SMALL}', 23: f'top-1 error of {LARGE}',
           24: f'top-5 error of {LARGE}', 25: 'top-5 error of all four networks', 26: 'top-1 error of all four networks'}
-DATA = {'tiny-imagenet-40': 'Forty classes of Tiny ImageNet, 75×75 pixels',
+DATA = {'plateau/tiny-imagenet-40': 'Forty classes of Tiny ImageNet, 107×107 pixels, longer training',
+        'tiny-imagenet-40': 'Forty classes of Tiny ImageNet, 75×75 pixels',
         'fractals': 'Ten classes of generated images, 75×75 pixels',
         'fractals20/fractals': 'Twenty classes of generated images, 107×107 pixels',
         'fractals50/fractals': 'Fifty classes of generated images, 75×75 pixels'}

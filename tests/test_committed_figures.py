@@ -29,7 +29,8 @@ def same_files(made, committed):
             assert p.read_bytes() == (committed / p.name).read_bytes(), p.name
 
 
-@pytest.mark.parametrize('dataset', ['fractals', 'tiny-imagenet-40', 'fractals20/fractals', 'fractals50/fractals'])
+@pytest.mark.parametrize('dataset', [
+    'fractals', 'tiny-imagenet-40', 'fractals20/fractals', 'fractals50/fractals', 'plateau/tiny-imagenet-40'])
 def test_committed_curves_are_their_records(dataset, tmp_path):
     from inception_repro.cli import figures
     figures(root / 'figures/runs' / dataset, tmp_path)

@@ -144,8 +144,9 @@ def depth_text(found, # Network → its `Run`s
         a, b = ({r.meta['seed']: r[metric][-1] for r in found[m]} for m in (net, control))
         both = sorted(a.keys() & b.keys())
         ends = (f'{np.median([*o.values()]):.1f} %' for o in (a, b))
-        text += (f'{network_label(net)} ends at a median error of {next(ends)} with its blocks and of {next(ends)} '
-                 'without them. ')
+        what = 'a median error' if max(len(a), len(b)) > 1 else 'an error'
+        text += (f'{network_label(net)} ends at {what} of {next(ends)} with its blocks and of {next(ends)} without '
+                 'them. ')
         if both: text += _depth_says(t_interval([a[s] - b[s] for s in both]), len(both)) + ' '
     return text
 
