@@ -61,15 +61,19 @@ def _end_labels(ax, ends, high):
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #a27b87ff
 def _panels(titles, text, rows=1, high=230):
-    "(figure, rows of axes): two columns with room for labels at the right of each, and text below"
-    lines = wrap_text(text, 776 - 24)
-    wide, left, panel, gap, foot, between = 776, 50, 205, 160, 44 + 12.5 * len(lines), 56 # points
+    "(figure, rows of axes): one or two columns with room for labels at the right of each, and text below"
+    columns = len(titles := [*titles]) // rows
+    left, panel, gap, between = 50, 205 if columns > 1 else 330, 160, 56 # points
+    wide = left + columns * (panel + gap) - 4
+    lines = wrap_text(text, wide - 24)
+    foot = 44 + 12.5 * len(lines)
     tall = foot + rows * high + (rows - 1) * between + 24
     fig = Picture(figsize=(wide / 72, tall / 72), facecolor='white')
     place = lambda r, c: (left + c * (panel + gap), foot + (rows - 1 - r) * (high + between), panel, high)
     unit = np.array([wide, tall, wide, tall])
-    axs = [[fig.add_axes(np.array(place(r, c)) / unit) for c in range(2)] for r in range(rows)]
-    for row in axs: row[1].sharey(row[0])
+    axs = [[fig.add_axes(np.array(place(r, c)) / unit) for c in range(columns)] for r in range(rows)]
+    for row in axs:
+        for ax in row[1:]: ax.sharey(row[0])
     for ax, title in zip(chain(*axs), titles): _dress(ax, title)
     own = dict(size=9, color=GREY, va='bottom', linespacing=1.25, parse_math=False)
     fig.text(12 / wide, 8 / tall, '\n'.join(lines), **own)
