@@ -75,5 +75,5 @@ def control_text(runs, # `Run`s, or the folder of their records
     found = runs_by_network(runs, (residual, control))
     ahead, _, n = evaluations_ahead(runs, control, residual, metric)
     median = 'In the median over seeds, the' if max(map(len, found.values())) > 1 else 'The'
-    return (f'{metric_label(metric).capitalize()} error on {where}: {depth_text(found, metric)}{median} network without '
-            f'blocks is ahead at {ahead} of {n} evaluations.')
+    return (f'{metric_label(metric).capitalize()} error on {where}: {depth_text(found, metric)}{median} network '
+            f'without blocks is ahead at {ahead} of {n} evaluations.')

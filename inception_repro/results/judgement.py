@@ -237,7 +237,7 @@ TRAIN = dict(
     short='inception-repro reproduce --preset demo --seeds 3 --runs figures/runs --out figures/fractals',
     control='inception-repro shortcut --preset demo --seeds 3 --runs figures/runs/shortcut '
             '--out figures/shortcut # the variants that are still missing',
-    plateau=f'{_TINY} --set seed=1 --set px=107 --set epochs=24 --set compress=6.67 --runs figures/runs/plateau '
-            '--out figures/plateau/tiny-imagenet-40 # runs that reach the plateau',
+    plateau=f'{_TINY} --set seed=1 --set px=107 --set epochs=24 --set compress=6.67 --set precision=bf16 '
+            '--runs figures/runs/plateau --out figures/plateau/tiny-imagenet-40 # runs that reach the plateau',
     blocks=f'{_TINY} --models inception_resnet_v2,inception_resnet_v2.b10_20_10 --runs figures/runs '
            '--out figures/tiny-imagenet-40 # a bigger network')

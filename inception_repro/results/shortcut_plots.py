@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from ..architecture.draw import Picture, write_picture
 from .curves import caption
 from .plotting import (
-    GREY, GRID, INK, seed_band, chance_error, network_label, signed, wrap_text, large, small)
+    GREY, GRID, INK, seed_band, chance_error, network_label, points, signed, wrap_text, large, small)
 from .shortcut import ARMS, named, read_shortcut, shortcut_table, study_folders, untrained
 from .shortcut_effects import answer_table, depth_pays, depth_table, effects_table
 from ..support.files import atomic_write
@@ -201,6 +201,8 @@ def plot_depth(folder, # With the records, or a `Study`
             if bands[m]: _draw_lines(ax, {'without blocks': zero} | bands[m], 230, shaded=_SHADED)
             else: _empty(ax, 'no control yet')
         axs[0].set_ylabel('Error minus that of the control (percentage points)', color=INK)
+    ends = '; '.join(f'{named(d.model, d.arm)}: {points(d.at(-1))}' for d in found)
+    fig.alt = f'Error with blocks minus error without blocks, percentage points. At the end: {ends}.'
     if to: write_picture(fig, Path(to))
     return fig
 
