@@ -107,6 +107,16 @@ def test_seconds():
     assert [o.by for o in s.speedups] == ['epoch', 'epoch'] and 'other work ran at the same time' in s.note
 
 
+def test_a_pause_within_a_run_is_noticed():
+    "A part of a run that took much longer than the others: its seconds are not compared"
+    runs = four()
+    assert [o.by for o in summary(runs).speedups[:2]] == ['epoch', 'seconds']
+    for row in runs[0].rows[4:]: row['seconds'] += 60
+    s = summary(runs)
+    assert {o.by for o in s.speedups} == {'epoch'}
+    assert 'a part of a run of Inception-v4 took 61.0 seconds an epoch, and the median part 1.0' in s.note
+
+
 def test_what_seconds_are():
     "One seed does not show their variation; records that count differently are not compared"
     assert summary(four(3)).note == 'Seconds are those of training steps and evaluations.'

@@ -79,6 +79,11 @@ def _steps_only(runs):
     "Whether the clocks count training steps only; older records include evaluations"
     return {r.meta['time'].get('wall') is not None for r in runs}
 
+def _slowest_part(run):
+    "Seconds an epoch between two evaluations, the most and the median; the network"
+    pace = np.diff(run['seconds'], prepend=0) / np.diff(run['epoch'], prepend=0)
+    return float(pace.max()), float(np.median(pace)), network_label(run.meta['model'])
+
 def _untimed(runs, rows):
     "Why seconds are not compared; empty if they are"
     if len(recorded_devices(runs)) > 1: return 'Seconds are not compared, because the runs were on several devices.'
@@ -88,6 +93,10 @@ def _untimed(runs, rows):
     if worst[2] > 1.25 * worst[1]:
         return (f'Seconds are not compared, because an epoch of one network took between {worst[1]:.1f} and '
                 f'{worst[2]:.1f} seconds, so other work ran at the same time.')
+    slow, usual, one = max(map(_slowest_part, runs), key=lambda t: t[0] / t[1])
+    if slow > 1.5 * usual: # most runs have a slower first part
+        return (f'Seconds are not compared, because a part of a run of {one} took {slow:.1f} seconds an epoch, and the '
+                f'median part {usual:.1f}, so other work ran at the same time, or the run was paused.')
     return ''
 
 def _timed(runs, rows):
