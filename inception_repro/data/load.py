@@ -33,6 +33,8 @@ from ..support.text import printable
 __all__ = ['NAMES', 'MAX_BYTES', 'Data', 'OwnData', 'own_data', 'dataset_root', 'in_memory', 'load']
 
 # %% ../../nbs/library/13_load.ipynb #54255c7e
+_EVALUATED = 128 # images in a batch for validation, at least: CPU cores are faster with more than 32 (ours)
+
 @dataclass
 class Data:
     "A dataset in two splits"
@@ -52,15 +54,15 @@ class Data:
                     workers=2, # Processes that decode, if images remain files
                     **kwargs, # `group`, `parts`: see `Batches`
                    ): # fastai `DataLoaders`
-        "Batches for training and validation, for a fastai `Learner`"
+        "Batches for training and, of at least 128 images, for validation, for a fastai `Learner`"
         from fastai.data.core import DataLoaders, default_device
         bs, size = _whole(bs=bs, size=size)
         if len(self.train) < bs:
             n = len(self.train)
             raise UserError(lambda way: f'{self.name} has {n} training images, fewer than a batch of {bs}; use '
                             f"{way(f'bs={n}', f'--bs {n}')} or less")
-        dls = [Batches(o, self.classes, bs, size, o is self.train, seed, hue, workers, **kwargs)
-               for o in (self.train, self.valid)]
+        dls = [Batches(o, self.classes, n, size, o is self.train, seed, hue, workers, **kwargs)
+               for o, n in ((self.train, bs), (self.valid, max(bs, _EVALUATED)))]
         return DataLoaders(*dls, device=default_device() if device is None else torch.device(device))
 
 def _whole(least=1, **given): # Integers of any library; None stays None
