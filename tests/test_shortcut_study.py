@@ -16,7 +16,7 @@ from inception_repro.training.recipe import evaluation_steps, replace, run_name
 from inception_repro.training.records import COLUMNS, Record
 from inception_repro.results.shortcut import ARMS, missing, read_shortcut, shortcut_table
 from inception_repro.results.shortcut_effects import (
-    PATHS, QUESTIONS, answer_table, depth_pays, depth_table, effects, effects_table, sentence)
+    PATHS, QUESTIONS, answer_table, depth_of, depth_pays, depth_table, effects, effects_table, sentence)
 from inception_repro.results.shortcut_plots import plot_arms, plot_depth, plot_gradients
 
 from shortcut_fixtures import BASE, cells, DROPS, ENV, EPOCHS, R2, text, V4, whole, write
@@ -215,6 +215,9 @@ def test_first_epoch_from_which_it_stays_below_zero(tmp_path):
         write(tmp_path, R2, 'as printed', s, lambda t, o=noise: 80 + d[t] + o / t)
         write(tmp_path, R2, 'scale 1', s, lambda t: 80 + 1)
     pays, never = depth_pays(tmp_path / 'synthetic')
+    for o in pays, never: assert str(depth_of(tmp_path / 'synthetic', o.model, o.arm)) == str(o)
+    with pytest.raises(ValueError, match='Inception-ResNet-v2, scale 0.5: no finished runs of it and'):
+        depth_of(tmp_path / 'synthetic', R2, 'scale 0.5')
     half = [student.ppf(.975, 2) * 1.2 / t / sqrt(3) for t in (2, 3, 4)]
     assert half[0] > 1 and half[1] < 2
     assert (pays.since, pays.surely) == (2, 3) and (never.since, never.surely) == (None, None)

@@ -16,7 +16,7 @@ from ..support.tables import markdown_table
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'PATHS', 'Effect', 'sentence', 'effects', 'steps_table', 'effects_table', 'from_to', 'answer_table',
-           'Depth', 'depth_pays', 'depth_table']
+           'Depth', 'depth_pays', 'depth_of', 'depth_table']
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #9f789e89
 def _mean_error(run):
@@ -230,6 +230,16 @@ def depth_pays(folder, # With the records, or a `Study`
             seeds, d = paired(study, (m, 'without blocks'), (m, a), lambda r: r['top1'])
             if seeds: res.append(Depth(m, a, seeds, study.of(m, a)[seeds[0]]['epoch'], *t_interval(d)))
     return res
+
+def depth_of(folder, # With the records, or a `Study`
+             model, # Name of a network
+             arm='as printed', # A variant of it
+            ) -> Depth: # Raises `ValueError` if the variant and its control have no finished runs with a common seed
+    "The difference of one variant to its own control without blocks"
+    for d in depth_pays(folder):
+        if (d.model, d.arm) == (model, arm): return d
+    raise ValueError(f'{named(model, arm)}: no finished runs of it and of the same network without blocks that have a '
+                     'seed in common; `inception-repro shortcut` trains both')
 
 def depth_table(folder, # With the records, or a `Study`
                 columns=8, # Largest number of evaluations shown
