@@ -33,7 +33,7 @@ from ..support.text import printable
 __all__ = ['NAMES', 'MAX_BYTES', 'Data', 'OwnData', 'own_data', 'dataset_root', 'in_memory', 'load']
 
 # %% ../../nbs/library/13_load.ipynb #54255c7e
-_EVALUATED = 128 # images in a batch for validation, at least: CPU cores are faster with more than 32 (ours)
+_EVALUATED, _SIDE = 128, 107 # a validation batch has 128 or more images of up to 107×107 pixels, or fewer larger ones
 
 @dataclass
 class Data:
@@ -54,7 +54,7 @@ class Data:
                     workers=2, # Processes that decode, if images remain files
                     **kwargs, # `group`, `parts`: see `Batches`
                    ): # fastai `DataLoaders`
-        "Batches for training and, of at least 128 images, for validation, for a fastai `Learner`"
+        "Batches for a fastai `Learner`: for training, and for validation, where they have 128 or more small images"
         from fastai.data.core import DataLoaders, default_device
         bs, size = _whole(bs=bs, size=size)
         if len(self.train) < bs:
@@ -62,7 +62,7 @@ class Data:
             raise UserError(lambda way: f'{self.name} has {n} training images, fewer than a batch of {bs}; use '
                             f"{way(f'bs={n}', f'--bs {n}')} or less")
         dls = [Batches(o, self.classes, n, size, o is self.train, seed, hue, workers, **kwargs)
-               for o, n in ((self.train, bs), (self.valid, max(bs, _EVALUATED)))]
+               for o, n in ((self.train, bs), (self.valid, max(bs, _EVALUATED * min(size, _SIDE)**2 // size**2)))]
         return DataLoaders(*dls, device=default_device() if device is None else torch.device(device))
 
 def _whole(least=1, **given): # Integers of any library; None stays None

@@ -79,10 +79,13 @@ def _steps_only(runs):
     "Whether the clocks count training steps only; older records include evaluations"
     return {r.meta['time'].get('wall') is not None for r in runs}
 
-def _slowest_part(run):
-    "Seconds an epoch between two evaluations, the most and the median; the network"
-    pace = np.diff(run['seconds'], prepend=0) / np.diff(run['epoch'], prepend=0)
-    return float(pace.max()), float(np.median(pace)), network_label(run.meta['model'])
+def _slowest(run):
+    "Seconds an epoch between two evaluations, the most and the median, without what starts slowly; or None"
+    pace = np.diff(run['seconds']) / np.diff(run['epoch'])
+    if len(pace) < 3 or _steps_only([run]) != {True} or not np.median(pace) > 0: return None
+    return float(pace.max()), float(np.median(pace))
+
+def _disturbed(run): return bool(o := _slowest(run)) and o[0] > 1.5 * o[1]
 
 def _untimed(runs, rows):
     "Why seconds are not compared; empty if they are"
@@ -93,10 +96,11 @@ def _untimed(runs, rows):
     if worst[2] > 1.25 * worst[1]:
         return (f'Seconds are not compared, because an epoch of one network took between {worst[1]:.1f} and '
                 f'{worst[2]:.1f} seconds, so other work ran at the same time.')
-    slow, usual, one = max(map(_slowest_part, runs), key=lambda t: t[0] / t[1])
-    if slow > 1.5 * usual: # most runs have a slower first part
-        return (f'Seconds are not compared, because a part of a run of {one} took {slow:.1f} seconds an epoch, and the '
-                f'median part {usual:.1f}, so other work ran at the same time, or the run was paused.')
+    if slow := [r for r in runs if _disturbed(r)]:
+        most, usual = _slowest(r := max(slow, key=lambda r: np.divide(*_slowest(r))))
+        return (f"Seconds are not compared, because a run of {network_label(r.meta['model'])} took up to {most:.1f} "
+                f'seconds an epoch between two evaluations, against a median of {usual:.1f}, so other work ran at the '
+                'same time, or the run was paused.')
     return ''
 
 def _timed(runs, rows):
@@ -113,17 +117,21 @@ def summary(runs: list | str | Path, # `Run`s, or the folder of their records
            ) -> Summary: # Markdown where it is shown or written
     "Errors, costs and speed-ups"
     runs = comparable_runs(runs)
-    rows = [network_row(m, rs) for m, rs in runs_by_network(runs, ordered_networks(runs)).items()]
+    by_network = runs_by_network(runs, ordered_networks(runs))
+    rows = [network_row(m, rs) for m, rs in by_network.items()]
     timed = [r for r in runs if '+' not in r.meta['model']] or runs # controls have no part in what is compared
     note = _untimed(timed, [r for r in rows if r['network'] in {network_label(o.meta['model']) for o in timed}])
     if recorded_devices(timed) != recorded_devices(runs): # their seconds would be taken for a comparison
         for r in rows: r['seconds_per_epoch'] = r['seconds_per_epoch'] if r['device'] == rows[0]['device'] else None
+    busy = [r for r, rs in zip(rows, by_network.values()) if any(map(_disturbed, rs))]
+    for r in busy: r['seconds_per_epoch'] = None
     by = ['epoch'] if note else ['epoch', 'seconds']
     pairs = [p for p in (small, large, near_cost) if not missing_networks(runs, p)]
     faster = [speedup(runs, *p, metric=k, by=b) for p, k, b in product(pairs, ('top1', 'top5'), by)]
     shallow = [m for m in (small[1], large[1]) if not missing_networks(runs, (m, f'{m}+no_blocks'))]
     controls = ' '.join(control_text(runs, m) for m in shallow)
-    return Summary(rows, faster, caption(runs, bands=False), note or _timed(timed, rows) * bool(faster), controls)
+    said = [note or _timed(timed, rows) * bool(faster), '"–" under s/epoch: a run was disturbed.' * bool(busy)]
+    return Summary(rows, faster, caption(runs, bands=False), ' '.join(filter(None, said)), controls)
 
 def write_summary(runs, # `Run`s, or the folder of one dataset's records
                   out, # File to write, .md
