@@ -123,14 +123,16 @@ def summary(runs: list | str | Path, # `Run`s, or the folder of their records
     note = _untimed(timed, [r for r in rows if r['network'] in {network_label(o.meta['model']) for o in timed}])
     if recorded_devices(timed) != recorded_devices(runs): # their seconds would be taken for a comparison
         for r in rows: r['seconds_per_epoch'] = r['seconds_per_epoch'] if r['device'] == rows[0]['device'] else None
-    busy = [r for r, rs in zip(rows, by_network.values()) if any(map(_disturbed, rs))]
-    for r in busy: r['seconds_per_epoch'] = None
+    for r, rs in zip(rows, by_network.values()):
+        if any(map(_disturbed, rs)): r['seconds_per_epoch'] = None
+    gaps = any(r['seconds_per_epoch'] is None for r in rows)
     by = ['epoch'] if note else ['epoch', 'seconds']
     pairs = [p for p in (small, large, near_cost) if not missing_networks(runs, p)]
     faster = [speedup(runs, *p, metric=k, by=b) for p, k, b in product(pairs, ('top1', 'top5'), by)]
     shallow = [m for m in (small[1], large[1]) if not missing_networks(runs, (m, f'{m}+no_blocks'))]
     controls = ' '.join(control_text(runs, m) for m in shallow)
-    said = [note or _timed(timed, rows) * bool(faster), '"–" under s/epoch: a run was disturbed.' * bool(busy)]
+    said = [note or _timed(timed, rows) * bool(faster),
+            '"–" under s/epoch: trained on another device, or disturbed by other work.' * gaps]
     return Summary(rows, faster, caption(runs, bands=False), ' '.join(filter(None, said)), controls)
 
 def write_summary(runs, # `Run`s, or the folder of one dataset's records
