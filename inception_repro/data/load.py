@@ -33,7 +33,7 @@ from ..support.text import printable
 __all__ = ['NAMES', 'MAX_BYTES', 'Data', 'OwnData', 'own_data', 'dataset_root', 'in_memory', 'load']
 
 # %% ../../nbs/library/13_load.ipynb #54255c7e
-_EVALUATED, _SIDE = 128, 107 # a validation batch has 128 or more images of up to 107×107 pixels, or fewer larger ones
+_EVALUATED, _SIDE = 128, 107 # images of a validation batch, at least, if up to 107×107 pixels; fewer if larger (ours)
 
 @dataclass
 class Data:
@@ -54,7 +54,7 @@ class Data:
                     workers=2, # Processes that decode, if images remain files
                     **kwargs, # `group`, `parts`: see `Batches`
                    ): # fastai `DataLoaders`
-        "Batches for a fastai `Learner`: for training, and for validation, where they have 128 or more small images"
+        "Batches for training, and larger ones for validation, for a fastai `Learner`"
         from fastai.data.core import DataLoaders, default_device
         bs, size = _whole(bs=bs, size=size)
         if len(self.train) < bs:

@@ -79,13 +79,12 @@ def _steps_only(runs):
     "Whether the clocks count training steps only; older records include evaluations"
     return {r.meta['time'].get('wall') is not None for r in runs}
 
-def _slowest(run):
-    "Seconds an epoch between two evaluations, the most and the median, without what starts slowly; or None"
+def _disturbance(run):
+    "Seconds an epoch between two evaluations, the most and the median, if they are far apart; else None"
     pace = np.diff(run['seconds']) / np.diff(run['epoch'])
-    if len(pace) < 3 or _steps_only([run]) != {True} or not np.median(pace) > 0: return None
-    return float(pace.max()), float(np.median(pace))
-
-def _disturbed(run): return bool(o := _slowest(run)) and o[0] > 1.5 * o[1]
+    if len(pace) < 3 or _steps_only([run]) != {True}: return None
+    most, usual = float(pace.max()), float(np.median(pace))
+    return (most, usual) if most > 1.5 * usual > 0 else None
 
 def _untimed(runs, rows):
     "Why seconds are not compared; empty if they are"
@@ -96,11 +95,11 @@ def _untimed(runs, rows):
     if worst[2] > 1.25 * worst[1]:
         return (f'Seconds are not compared, because an epoch of one network took between {worst[1]:.1f} and '
                 f'{worst[2]:.1f} seconds, so other work ran at the same time.')
-    if slow := [r for r in runs if _disturbed(r)]:
-        most, usual = _slowest(r := max(slow, key=lambda r: np.divide(*_slowest(r))))
-        return (f"Seconds are not compared, because a run of {network_label(r.meta['model'])} took up to {most:.1f} "
-                f'seconds an epoch between two evaluations, against a median of {usual:.1f}, so other work ran at the '
-                'same time, or the run was paused.')
+    if found := [(*o, network_label(r.meta['model'])) for r in runs if (o := _disturbance(r))]:
+        most, usual, name = max(found, key=lambda o: o[0] / o[1])
+        return (f'Seconds are not compared, because a run of {name} took up to {most:.1f} seconds an epoch between two '
+                f'evaluations, against a median of {usual:.1f}, so other work ran at the same time, or the run was '
+                'paused.')
     return ''
 
 def _timed(runs, rows):
@@ -121,10 +120,9 @@ def summary(runs: list | str | Path, # `Run`s, or the folder of their records
     rows = [network_row(m, rs) for m, rs in by_network.items()]
     timed = [r for r in runs if '+' not in r.meta['model']] or runs # controls have no part in what is compared
     note = _untimed(timed, [r for r in rows if r['network'] in {network_label(o.meta['model']) for o in timed}])
-    if recorded_devices(timed) != recorded_devices(runs): # their seconds would be taken for a comparison
-        for r in rows: r['seconds_per_epoch'] = r['seconds_per_epoch'] if r['device'] == rows[0]['device'] else None
-    for r, rs in zip(rows, by_network.values()):
-        if any(map(_disturbed, rs)): r['seconds_per_epoch'] = None
+    elsewhere = recorded_devices(timed) != recorded_devices(runs)
+    for r, rs in zip(rows, by_network.values()): # these seconds would be taken for a comparison
+        if elsewhere and r['device'] != rows[0]['device'] or any(map(_disturbance, rs)): r['seconds_per_epoch'] = None
     gaps = any(r['seconds_per_epoch'] is None for r in rows)
     by = ['epoch'] if note else ['epoch', 'seconds']
     pairs = [p for p in (small, large, near_cost) if not missing_networks(runs, p)]
