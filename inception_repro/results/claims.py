@@ -75,16 +75,16 @@ def _headlines(self: Page):
         yield text, name, notebook, i, j
 
 def _range(facts): # `Fact`s of one quantity
-    "The lowest and the highest number, and on how many datasets"
+    "The lowest and the highest number, and of how many sets of runs"
     low, high = (f(facts, key=lambda o: o.value).text for f in (min, max))
     unit = next((u for u in ('×', ' points') if low.endswith(u) and high.endswith(u)), '')
     text = low if low == high else f'{low.removesuffix(unit)} to {high}'
     notes = [o.note for o in facts if o.note]
-    note = f", {notes[0]}{f' on {len(notes)} of them' * (len(notes) < len(facts))}" if notes else ''
-    return f"{text} on {len(facts)} dataset{'s' * (len(facts) > 1)}{note}"
+    note = f", {notes[0]}{f' in {len(notes)} of them' * (len(notes) < len(facts))}" if notes else ''
+    return f"{text} in {len(facts)} set{'s' * (len(facts) > 1)} of runs{note}"
 
 def _short(judgement):
-    "The evidence as ranges over datasets, if it consists of numbers"
+    "The evidence as ranges over sets of runs, if it consists of numbers"
     by = {}
     for o in judgement.facts: by.setdefault(o.what, []).append(o)
     lines = [f'{what}: {_range(facts)}' for what, facts in by.items()]

@@ -20,22 +20,22 @@ from ..training.recipe import PRESETS, preset
 from ..training.records import FREE, read_runs
 
 # %% auto #0
-__all__ = ['CONFIRMED', 'PARTLY', 'NOT_OBSERVED', 'CONTRADICTED', 'UNTESTED', 'VERDICTS', 'PART', 'DATASETS', 'READINGS',
-           'CONTROL', 'WEAK', 'SITUATIONS', 'SEEDS', 'TRAIN', 'Fact', 'Judgement', 'weigh', 'combine', 'Records',
-           'describe', 'short_name', 'picture', 'command']
+__all__ = ['CONFIRMED', 'PARTLY', 'NOT_OBSERVED', 'CONTRADICTED', 'UNTESTED', 'VERDICTS', 'PART', 'SETS', 'READINGS', 'CONTROL',
+           'WEAK', 'SITUATIONS', 'SEEDS', 'TRAIN', 'Fact', 'Judgement', 'weigh', 'combine', 'Records', 'describe',
+           'short_name', 'picture', 'command']
 
 # %% ../../nbs/library/36_judgement.ipynb #1caf3455
 CONFIRMED, PARTLY, NOT_OBSERVED = 'confirmed', 'partly confirmed', 'not observed at this scale'
 CONTRADICTED, UNTESTED = 'contradicted by these runs', 'cannot be tested here'
 VERDICTS = CONFIRMED, PARTLY, NOT_OBSERVED, CONTRADICTED, UNTESTED
-PART, DATASETS, READINGS = 'only a part of the sentence', 'only some of the datasets', 'only some of the readings'
+PART, SETS, READINGS = 'only a part of the sentence', 'only some of the sets of runs', 'only some of the readings'
 CONTROL, WEAK = 'a control is missing or disagrees', 'weaker or less certain than the sentence says'
-SITUATIONS = PART, DATASETS, READINGS, CONTROL, WEAK # in which a sentence is partly confirmed
+SITUATIONS = PART, SETS, READINGS, CONTROL, WEAK # in which a sentence is partly confirmed
 SEEDS = 2 # Smallest number of seeds of each network for "confirmed" (ours)
 
 @dataclass(frozen=True)
 class Fact:
-    "A number of the evidence from one dataset"
+    "A number of the evidence from one set of runs"
     what: str # Such as 'Inception-v3'
     value: float
     text: str # The value as text, such as '2.85×'
@@ -51,7 +51,7 @@ class Judgement:
     command: str = '' # Shell command that makes the records and the figure
     reason: str = '' # Why the sentence cannot be tested, or what the records lack
     brief: str = '' # The same as `numbers` or `reason`, in a few words
-    facts: tuple = () # `Fact`s: its numbers, one for each dataset
+    facts: tuple = () # `Fact`s: its numbers, one for each set of runs
     parts: tuple = () # (name, verdict) of each named part of the sentence
     why: tuple | str = () # Of `SITUATIONS`: why it is only partly confirmed; dropped for every other verdict
 
@@ -67,7 +67,7 @@ class Judgement:
         if not self.brief: object.__setattr__(self, 'brief', self.numbers or self.reason.partition('. ')[0].rstrip('.'))
 
 # %% ../../nbs/library/36_judgement.ipynb #fd915ce1
-def weigh(verdicts, # On the parts of a sentence, or on several datasets
+def weigh(verdicts, # On the parts of a sentence, or by several sets of runs
          ) -> str:
     "The verdict on the whole"
     found = set(verdicts)
@@ -79,7 +79,7 @@ def _once(texts, by): return by.join(dict.fromkeys(filter(None, texts)))
 
 def combine(*judgements, # `Judgement`s
             names=(), # Names of the parts; each verdict is then reported with its name
-            differ='', # Of `SITUATIONS`, if the verdicts differ; else `PART` with `names`, `DATASETS` without
+            differ='', # Of `SITUATIONS`, if the verdicts differ; else `PART` with `names`, `SETS` without
            ) -> Judgement:
     "Several judgements as one"
     said = [j.numbers or j.reason for j in judgements]
@@ -88,7 +88,7 @@ def combine(*judgements, # `Judgement`s
         said, briefs = ([f'*{n}*, {j.verdict}: {s}' for n, j, s in zip(names, judgements, texts)]
                         for texts in (said, briefs))
     verdict = weigh(j.verdict for j in judgements)
-    why = [(differ or (PART if names else DATASETS))] * (len({j.verdict for j in judgements}) > 1)
+    why = [(differ or (PART if names else SETS))] * (len({j.verdict for j in judgements}) > 1)
     return Judgement(verdict, _once(said, '<br>'), tuple(dict.fromkeys(r for j in judgements for r in j.runs)),
                      _once((j.figure for j in judgements), ', '), _once((j.command for j in judgements), '\n'),
                      _once((j.reason for j in judgements), ' '), _once(briefs, '<br>'),
@@ -128,7 +128,7 @@ class Records:
 # %% ../../nbs/library/36_judgement.ipynb #37e50479
 @patch
 def _kinds(self: Records, shortcut=False) -> list: # Lists of folders, relative to the root
-    "Folders of training runs, the best kind first"
+    "Folders of training runs: on ImageNet, to a plateau, of the shortcut study if asked for, and short ones"
     def find(pattern):
         return [p.relative_to(self.root) for p in sorted(self.root.glob(pattern)) if any(p.glob('*.csv'))]
     arms = find('runs/shortcut/*/*') if shortcut else []
@@ -139,12 +139,13 @@ def _kinds(self: Records, shortcut=False) -> list: # Lists of folders, relative 
 
 # %% ../../nbs/library/36_judgement.ipynb #17984aa9
 @patch
-def sets(self: Records, models, prefer=None, shortcut=False) -> list: # Folders; `prefer`: a function of one
-    "The folders by which a sentence about `models` is judged: the best kind with one that `prefer` accepts, if any"
+def sets(self: Records, models, prefer=None, shortcut=False, end=False) -> list: # Folders
+    "The folders by which a sentence about `models` is judged; `prefer`: what one of them should have; `end`: see above"
     images = lambda f: self.runs(f)[0].meta['dataset_hash']
     for seeds in SEEDS, 1: # runs of a single seed decide only if there are no others
-        found = [[f for f in kind if self.has(f, models, seeds)] for kind in self.kinds(shortcut)]
-        if arms := found[2]: arms += [f for f in found[3] if images(f) not in set(map(images, arms))]
+        whole, plateau, arms, short = ([f for f in kind if self.has(f, models, seeds)] for kind in self.kinds(shortcut))
+        short = [f for f in short if images(f) not in map(images, arms)]
+        found = [whole, plateau, short] if end else [whole, plateau + arms + short]
         best = [folders for folders in found if any(map(prefer, folders))] if prefer else []
         if best or any(found): return next(filter(None, [*best, *found]))
     return []
@@ -188,9 +189,9 @@ def describe(records, # `Records`
 
 # %% ../../nbs/library/36_judgement.ipynb #4b945eba
 def short_name(folder): # With training runs
-    "The preset, if the dataset lies in its folder; else the dataset, with the image size in the shortcut study"
+    "The preset, if the dataset lies in its folder; else the dataset, and the folder it lies in"
     above, name = Path(folder).parent.name, Path(folder).name
-    return above if above in PRESETS else f'{name} ({above})' if 'shortcut' in Path(folder).parts else name
+    return above if above in PRESETS else name if above == 'runs' else f'{name} ({above})'
 
 def picture(folder, number):
     "Path of a figure that was drawn from a folder of training runs"

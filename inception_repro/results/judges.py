@@ -186,7 +186,7 @@ def faster(pair, # Pure and residual network
         some, need = causal and any(map(test, found)), MUCH if much else FASTER
         parts = [_faster(records, f, *pair, metric, need, causal, some) for f in found]
         counts = [j for f, j in zip(found, parts) if not some or test(f) or j.verdict != CONFIRMED] # see `_caused`
-        return replace(combine(*parts, differ=CONTROL if some else DATASETS), verdict=weigh(j.verdict for j in counts))
+        return replace(combine(*parts, differ=CONTROL if some else SETS), verdict=weigh(j.verdict for j in counts))
     return judge
 
 # %% ../../nbs/library/37_judges.ipynb #e58efdcf
@@ -221,7 +221,7 @@ def _end(records, folder, models, f, decide, what, metric, number):
 def at_end(models, f, decide, what, metric='top1', number=21, train=TRAIN['short']):
     "A judge of the final errors of `models`; see `_end`"
     def judge(records):
-        found = records.sets(models)
+        found = records.sets(models, end=True)
         if not found: return _nothing(models, train)
         return combine(*(_end(records, o, models, f, decide, what, metric, number) for o in found))
     return judge
@@ -294,7 +294,7 @@ def same_picture(records):
         order = f'{same} of {len(known)} pairs in the same order' if known else 'no two differ clearly in both errors'
         brief = f'{short_name(folder)}: {order}'
         return _judged(records, folder, verdict, text, 26, brief=brief, why=PART)
-    found = [f for f in records.sets(_FOUR) if paired(records.runs(f), 'top1', _size, _FOUR)]
+    found = [f for f in records.sets(_FOUR, end=True) if paired(records.runs(f), 'top1', _size, _FOUR)]
     return combine(*map(judge, found)) if found else _nothing(_FOUR, TRAIN['short'])
 
 # %% ../../nbs/library/37_judges.ipynb #d0bc939b
@@ -319,6 +319,6 @@ def learns(model, *more): # Names of networks; `more` are reported if there are 
         if not records.sets([model], shortcut=True): return _nothing([model], TRAIN['short'])
         found = [(m, f) for m in (model, *more) for f in records.sets([m], shortcut=True)]
         lacks = [m for m in more if m not in dict(found)]
-        own = combine(*(_learns(records, f, m) for m, f in found), differ=PART if len(dict(found)) > 1 else DATASETS)
+        own = combine(*(_learns(records, f, m) for m, f in found), differ=PART if len(dict(found)) > 1 else SETS)
         return combine(own, *(_nothing([m], TRAIN['control']) for m in lacks), differ=CONTROL)
     return judge
