@@ -54,7 +54,7 @@ def test_the_short_tables_and_the_evidence_have_the_same_rows(page):
     numbers = lambda text: [int(o) for o in re.findall(r'^\| (\d+) \|', text, flags=re.M)]
     assert numbers(page.sentences()) == numbers(page.evidence()) == [*range(1, len(CLAIMS) + 1)]
     cells = [cell for line in page.sentences().splitlines() for cell in line.split(' | ')[-1].split('<br>')]
-    assert max(map(len, cells)) < 260 and max(len(j.brief) for _, j in page.rows) < 1300 # four datasets
+    assert max(map(len, cells)) < 260 and max(len(j.brief) for _, j in page.rows) < 1300 # all sets of runs
     assert not [c.quote for c, j in page.rows if not j.brief]
 
 

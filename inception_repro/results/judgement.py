@@ -128,7 +128,7 @@ class Records:
 # %% ../../nbs/library/36_judgement.ipynb #37e50479
 @patch
 def _kinds(self: Records, shortcut=False) -> list: # Lists of folders, relative to the root
-    "Folders of training runs: on ImageNet, to a plateau, of the shortcut study if asked for, and short ones"
+    "Folders of training runs: on ImageNet, longer, of the shortcut study if asked for, and short"
     def find(pattern):
         return [p.relative_to(self.root) for p in sorted(self.root.glob(pattern)) if any(p.glob('*.csv'))]
     arms = find('runs/shortcut/*/*') if shortcut else []
@@ -139,8 +139,13 @@ def _kinds(self: Records, shortcut=False) -> list: # Lists of folders, relative 
 
 # %% ../../nbs/library/36_judgement.ipynb #17984aa9
 @patch
-def sets(self: Records, models, prefer=None, shortcut=False, end=False) -> list: # Folders
-    "The folders by which a sentence about `models` is judged; `prefer`: what one of them should have; `end`: see above"
+def sets(self: Records,
+         models, # That a folder must have
+         prefer=None, # Function of a folder: whether it has what one of them should have
+         shortcut=False, # Whether the shortcut study counts
+         end=False, # Whether the sentence is about the end of training
+        ) -> list: # Folders
+    "The folders by which a sentence about `models` is judged"
     images = lambda f: self.runs(f)[0].meta['dataset_hash']
     for seeds in SEEDS, 1: # runs of a single seed decide only if there are no others
         whole, plateau, arms, short = ([f for f in kind if self.has(f, models, seeds)] for kind in self.kinds(shortcut))

@@ -215,8 +215,8 @@ def _end(records, folder, models, f, decide, what, metric, number):
     if late: text += f"; not at a plateau: {', '.join(map(network_label, late))}"
     name, note = what + _metric(metric) * ('error' not in what), 'still falling' * bool(late)
     brief = f"{name}, {short_name(folder)}: {d.points()}{', ' * bool(note)}{note}"
-    return _judged(records, folder, NOT_OBSERVED if late else decide(d), text, number, TRAIN['plateau'] if late else '',
-                   brief, [Fact(name, d.mean, d.points(), note)], PART)
+    lacks = TRAIN['plateau'] * bool(late and 'plateau' not in Path(folder).parts)
+    return _judged(records, folder, NOT_OBSERVED if late else decide(d), text, number, lacks, brief, [Fact(name, d.mean, d.points(), note)], PART)
 
 def at_end(models, f, decide, what, metric='top1', number=21, train=TRAIN['short']):
     "A judge of the final errors of `models`; see `_end`"
