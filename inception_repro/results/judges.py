@@ -216,7 +216,8 @@ def _end(records, folder, models, f, decide, what, metric, number):
     name, note = what + _metric(metric) * ('error' not in what), 'still falling' * bool(late)
     brief = f"{name}, {short_name(folder)}: {d.points()}{', ' * bool(note)}{note}"
     lacks = TRAIN['plateau'] * bool(late and 'plateau' not in Path(folder).parts)
-    return _judged(records, folder, NOT_OBSERVED if late else decide(d), text, number, lacks, brief, [Fact(name, d.mean, d.points(), note)], PART)
+    verdict = NOT_OBSERVED if late else decide(d)
+    return _judged(records, folder, verdict, text, number, lacks, brief, [Fact(name, d.mean, d.points(), note)], PART)
 
 def at_end(models, f, decide, what, metric='top1', number=21, train=TRAIN['short']):
     "A judge of the final errors of `models`; see `_end`"
