@@ -11,7 +11,8 @@ ALONE = OMP_NUM_THREADS=1  # two processes at a time with one thread each, becau
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(VENV)/.installed: settings.ini constraints.txt setup.py pyproject.toml
+# pyproject.toml is not among these files: nbdev_export writes it again every time, with the same content
+$(VENV)/.installed: settings.ini constraints.txt setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'  # Python compiles what is imported
@@ -28,7 +29,7 @@ test: install ## Check that the exported files are up to date, run every noteboo
 	PATH="$(abspath $(BIN)):$$PATH" $(ALONE) $(BIN)/nbdev_test --n_workers 2
 	$(ALONE) $(BIN)/python -m pytest tests -q -n 2 --dist worksteal -m 'not slow'
 
-.venv-latest/.installed: settings.ini setup.py pyproject.toml
+.venv-latest/.installed: settings.ini setup.py
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install -q --disable-pip-version-check build
 	@touch $@
@@ -58,7 +59,7 @@ lab-check: install ## Run a notebook in JupyterLab, and check what headless Chro
 slides: install ## Write a presentation for every lesson to _slides
 	$(BIN)/python nbs/_slides.py
 
-.venv-docs/.installed: settings.ini constraints.txt setup.py pyproject.toml
+.venv-docs/.installed: settings.ini constraints.txt setup.py
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
