@@ -15,11 +15,11 @@ from .shortcut import chance_level, final, named, paired, read_shortcut
 from ..support.tables import markdown_table
 
 # %% auto #0
-__all__ = ['QUESTIONS', 'PATHS', 'Effect', 'sentence', 'effects', 'steps_table', 'effects_table', 'from_to', 'answer_table',
-           'Depth', 'depth_pays', 'depth_of', 'depth_table']
+__all__ = ['QUESTIONS', 'PATHS', 'mean_error', 'Effect', 'sentence', 'effects', 'steps_table', 'effects_table', 'from_to',
+           'answer_table', 'Depth', 'depth_pays', 'depth_of', 'depth_table']
 
 # %% ../../nbs/library/34_shortcut_effects.ipynb #9f789e89
-def _mean_error(run):
+def mean_error(run): # `Run`
     "Mean error over training, %: the area under the error curve, divided by the length of the curve"
     x, y = run['epoch'], run['top1']
     return float(np.diff(x) @ (y[1:] + y[:-1]) / 2 / (x[-1] - x[0])) if len(x) > 1 else float(y[0])
@@ -90,7 +90,7 @@ def effects(folder, # With the records, or a `Study`
     study, res = read_shortcut(folder), []
     for cause, one, other, claim in questions:
         seeds, end = paired(study, one, other, final)
-        mean = paired(study, one, other, _mean_error)[1]
+        mean = paired(study, one, other, mean_error)[1]
         res.append(Effect(cause, one, other, claim, seeds, *(t_interval(v) if seeds else None for v in (end, mean))))
     return res
 
@@ -114,7 +114,7 @@ def _path_rows(study, name):
     runs = [study.of(*arm) for arm in (_start, *(arm for _, arm in PATHS[name]))]
     if not (seeds := sorted(set.intersection(*map(set, runs)))): return []
     end, mean = (np.diff([[f(own[s]) for s in seeds] for own in runs], axis=0) # (steps, seeds)
-                 for f in (final, _mean_error))
+                 for f in (final, mean_error))
     return [dict(path=name, step=step, to=named(*arm), end=points(t_interval(end[i])), end_share=_share(end, i),
                  mean=points(t_interval(mean[i])), mean_share=_share(mean, i), seeds=seeds)
             for i, (step, arm) in enumerate(PATHS[name])]
@@ -167,13 +167,14 @@ def from_to(one, other): # (network, variant) of each
     return f'{named(*one)} → {named(*other)}'
 
 def answer_table(studies, # Dict: name of a set of images → folder with its records, or a `Study`
+                 questions=QUESTIONS, # As `effects` takes them
                 ) -> str: # Markdown
     "What every change does to the mean error over training, with one column for each set of images"
-    found = {name: effects(o) for name, o in studies.items()}
+    found = {name: effects(o, questions) for name, o in studies.items()}
     most = {name: max(len(e.seeds) for e in own) for name, own in found.items()}
     rows = [dict(cause=cause, change=from_to(one, other))
             | {name: _answer(own[i], most[name]) for name, own in found.items()}
-            for i, (cause, one, other, _) in enumerate(QUESTIONS)]
+            for i, (cause, one, other, _) in enumerate(questions)]
     heads = dict(cause='what changes', change='first variant → second variant') | {name: name for name in found}
     seeds = '; '.join(f'{name}: {n}' for name, n in most.items())
     return (f'{markdown_table(rows, heads)}\n\nMean top-1 error over training of the second variant minus that of the '

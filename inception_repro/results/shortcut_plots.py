@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import style
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from ..architecture.draw import Picture, write_picture
 from .curves import caption
 from .plotting import (
-    GREY, GRID, INK, seed_band, chance_error, network_label, points, signed, wrap_text, large, small)
+    GREY, GRID, INK, seed_band, chance_error, network_label, points, wrap_text, large, small)
 from .shortcut import ARMS, named, read_shortcut, shortcut_table, study_folders, untrained
 from .shortcut_effects import answer_table, depth_pays, depth_table, effects_table
 from ..support.files import atomic_write
@@ -50,13 +50,12 @@ def spread_labels(at, gap, low, high):
     return res
 
 def _end_labels(ax, ends, high):
-    "Write (x, y, name, look) of `ends` at the right of a panel `high` points tall. An arrow means: above the axis"
+    "Write (x, y, name, look) of `ends` at the right of a panel `high` points tall"
     at = [ax.transAxes.inverted().transform(ax.transData.transform(o[:2])) for o in ends]
     for (x, y), place, (*_, name, look) in zip(at, spread_labels([y for _, y in at], 11.5 / high, 0, 1), ends):
         own = dict(transform=ax.transAxes, clip_on=False)
-        if y <= 1: ax.plot([x, 1.035], [y, place], color=look['color'], lw=.6, **own)
+        ax.plot([x, 1.035], [y, place], color=look['color'], lw=.6, **own)
         ax.plot([1.035, 1.135], [place] * 2, **look, **own)
-        name += ' ↑' * bool(y > 1)
         ax.text(1.155, place, name, va='center_baseline', size=8.5, color=INK, transform=ax.transAxes)
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #a27b87ff
@@ -160,44 +159,45 @@ def _draw_lines(ax, bands, high, chance=None, shaded=None):
     _end_labels(ax, ends, high)
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #3c586dff
-def _beyond(found, top):
-    "A sentence on the variants that end above the axis, or an empty one"
-    out = [f'{named(d.model, d.arm)} ({signed(d.mean[-1])})' for d in found if d.mean[-1] > top]
-    return f"Arrows mark variants that end above the axis: {'; '.join(out)}. " if out else ''
-
 _SHADED = 'as printed', # The bands of all variants would hide each other
+_LINEAR = 10 # Up to so many points, the axis is linear, beyond it is logarithmic (ours)
 
-def _limits(found, top):
-    "Limits of the axis: all means up to `top`, and the intervals shown down to half of `top` below the mean"
-    lows = [np.nanmin([d.mean, np.maximum(d.low, d.mean - top / 2)]) if d.arm in _SHADED else d.mean.min()
-            for d in found]
-    low = min([-.5, *lows])
-    high = min(max(.5, *(d.mean.max() for d in found)), top)
-    room = .06 * (high - low)
-    return low - room, high + room
+def _limits(found):
+    "Limits of the axis: all means, and all intervals that are drawn"
+    shown = [v for d in found for v in (d.mean, *[d.low, d.high] * (d.arm in _SHADED))]
+    low, high = min(-_LINEAR, *map(np.nanmin, shown)), max(_LINEAR, *map(np.nanmax, shown))
+    return 1.1 * low, 1.1 * high
+
+def _signed_axis(ax):
+    "An axis for differences of a few points and of many"
+    ax.set_yscale('symlog', linthresh=_LINEAR, linscale=1.6)
+    ax.yaxis.set_major_locator(FixedLocator([-50, -20, -10, -5, 0, 5, 10, 20, 50]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(lambda v, _: f'{v:+g}'.replace('-', '−') if v else '0')
 
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #d03dcbf3
 def plot_depth(folder, # With the records, or a `Study`
                models=large, # A network for each panel
-               top=12, # Largest difference on the axis, points
-               to=None, # Also write this file: .svg, .png or .pdf
+                 to=None, # Also write this file: .svg, .png or .pdf
               ): # A matplotlib figure. Raises `ValueError` if no variant has a control
     "Error of each variant minus that of its own control without blocks; `depth_table` has the 95 % intervals of all"
     study = read_shortcut(folder)
     if not (found := [d for d in depth_pays(study) if d.model in models]):
         raise untrained('no variant has a finished control without blocks')
     one = any(len(d.seeds) == 1 for d in found if d.arm in _SHADED)
-    few, limits = 'There is no band for a single seed. ' * one, _limits(found, top)
+    few = 'There is no band for a single seed. ' * one
     text = ('Error with blocks minus error of the same network without blocks, paired by seed: below the dotted line, '
             'the network with blocks has the lower error. Line: mean over seeds; band: 95 % t-interval of the network '
             'as printed. '
-            f"{few}{_beyond(found, limits[1])}{_told(study, models, bands=False)}")
+            f'{few}The axis is linear between −{_LINEAR} and {_LINEAR} points, and logarithmic beyond. '
+            f"{_told(study, models, bands=False)}")
     zero = (found[0].epochs, *[0 * found[0].epochs] * 3)
     bands = {m: {d.arm: (d.epochs, d.low, d.mean, d.high) for d in found if d.model == m} for m in models}
     with style.context('default'):
         fig, (axs,) = _panels(map(network_label, models), text)
         for ax, m in zip(axs, models):
-            ax.set_ylim(*limits)
+            _signed_axis(ax)
+            ax.set_ylim(*_limits(found))
             if bands[m]: _draw_lines(ax, {'without blocks': zero} | bands[m], 230, shaded=_SHADED)
             else: _empty(ax, 'no control yet')
         axs[0].set_ylabel('Error minus that of the control (percentage points)', color=INK)
