@@ -156,7 +156,8 @@ def figure_caption(runs, # `Run`s, or the folder of their records
     "The text under a figure"
     (number, plot), found = find_plot(figure), drawn_runs(runs, figure)
     drawn = sum(found.values(), [])
-    controls = 'Thin lines: controls. ' * (len(found) > len(plot.models)) + depth_text(found, plot.metric)
+    thin = 'Thin lines: controls' + ', without bands' * any(len(rs) > 1 for rs in found.values()) + '. '
+    controls = thin * (len(found) > len(plot.models)) + depth_text(found, plot.metric)
     text = f'{number}{plot.text} {controls}{caption(drawn)}'
     if drawn[0].meta['dataset'] == 'synthetic':
         seeds = seeds_text(drawn)
