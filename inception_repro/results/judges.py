@@ -199,7 +199,7 @@ def outcomes(records, folder) -> list: # Rows of a table
     "Every network of a folder: its final errors, and by how many points they still fell"
     runs = records.runs(folder)
     def row(m):
-        pairs = [(final(runs, m, k), f'{gained(runs, m, k):.1f}') for k in ('top1', 'top5')]
+        pairs = [(final(runs, m, k), f'{gained(runs, m, k):.2f}') for k in ('top1', 'top5')]
         return Path(folder).as_posix(), network_label(m), *pairs[0], *pairs[1], len(ends(runs, m, 'top1'))
     names = {r.meta['model'] for r in runs}
     return [row(m) for m in sorted(names, key=lambda m: ((*_FOUR, m).index(m), m))]
@@ -307,7 +307,8 @@ def _learns(records, folder, model):
     guess, errors = chance_error(runs, 'top1'), [*ends(runs, model, 'top1').values()]
     learned = [e <= guess - LEARNS for e in errors]
     verdict = CONFIRMED if all(learned) else PARTLY if any(learned) else CONTRADICTED
-    text = f'{network_label(model)} ends with a top-1 error of {final(runs, model, "top1")}'
+    text = f'{network_label(model)} ends with a top-1 error of {final(runs, model, "top1")}, '
+    text += f"{len(errors)} seed{'s' * (len(errors) > 1)}"
     text += f'; the chance level is {guess:g} %'
     brief = f'{network_label(model)}, {short_name(folder)}: {np.median(errors):.1f} % (chance level {guess:g} %)'
     below = float(guess - np.median(errors))

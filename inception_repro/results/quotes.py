@@ -158,8 +158,8 @@ _SCALING = (
           'with each of these factors, most networks that fail unscaled learn'),
     Claim('§3.3', 'We found that if the number of filters is very high, then even a very low (0.00001) learning '
           'rate is not sufficient to cope with the instabilities and the training with high learning rate had a '
-          'chance to destroy its effects.', section_33('half of the run at 1e-05', figure='zeros-remedy'), STABILITY,
-          "half of a run at this rate, then §4's"),
+          'chance to destroy its effects.', section_33('half of the run at 1e-05', figure='zeros-remedy', wide=True),
+          STABILITY, "networks of more than 1000 filters: half of a run at this rate, then §4's"),
     Claim('§3.3', 'We found it much more reliable to just scale the residuals.', section_33('more reliable'),
           STABILITY),
     Claim('§3.3', 'Even where the scaling was not strictly necessary, it never seemed to harm the final accuracy, '
