@@ -4,6 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 FACENET = facenet-pytorch==2.6.0  # for tests only; installed alone because it requires an old torch
 
+SHORT = --preset demo --set epochs=8 --set compress=9  # instead of 12 and 6: the learning rate ends at the same value
 ALONE = OMP_NUM_THREADS=1  # two processes at a time with one thread each, because threads that share a core wait for each other
 
 .PHONY: help install reproduce test test-latest sync execute lab lab-check slides site browse clean
@@ -22,7 +23,7 @@ $(VENV)/.installed: settings.ini constraints.txt setup.py
 install: $(VENV)/.installed ## Create .venv with the pinned development packages
 
 reproduce: install ## Train the networks on generated images and draw Figures 21 to 26 in figures/demo
-	$(BIN)/inception-repro reproduce --preset demo --runs runs --weights weights --out figures/demo
+	$(BIN)/inception-repro reproduce $(SHORT) --runs runs --weights weights --out figures/demo
 
 test: install ## Check that the exported files are up to date, run every notebook and the tests (not the slow ones)
 	$(BIN)/python nbs/_build.py check
