@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .curves import figures
-from .plotting import chance_error, network_label, metric_label, large, small
+from .plotting import chance_error, network_label, metric_label, signed, large, small
 from .judgement import *
 from .speedup import ratio_text, speedup
 
@@ -37,13 +37,12 @@ class Difference:
     high: float
     n: int # Number of seeds
 
-    def points(self): return f'{self.mean:+.1f} points'.replace('-', '−')
+    def points(self): return f'{signed(self.mean)} points'
     def __neg__(self): return Difference(-self.mean, -self.high, -self.low, self.n)
 
     def __str__(self):
-        text = f'{self.mean:+.1f} points [{self.low:+.1f}, {self.high:+.1f}] over {self.n} seeds'
-        if self.n < 2: text = f'{self.mean:+.1f} points (one seed, so no interval)'
-        return text.replace('-', '−')
+        if self.n < 2: return f'{self.points()} (one seed, so no interval)'
+        return f'{self.points()} [{signed(self.low)}, {signed(self.high)}] over {self.n} seeds'
 
 def mean_difference(values) -> Difference: # One number for each seed
     "The mean and its 95 % interval from Student's t"

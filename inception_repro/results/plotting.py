@@ -189,7 +189,10 @@ def t_interval(values # One per seed: numbers, or arrays of the same shape
     half = stdtrit(n - 1, .975) * d.std(0, ddof=1) / sqrt(n)
     return mean, mean - half, mean + half
 
-def signed(v): return f'{round(v, 1) + 0.:+.1f}'.replace('-', '−') # '+0.0', never '−0.0'
+def signed(v):
+    "A number with its sign and one decimal, or two if one would hide the sign: '+0.01'; '+0.0', never '−0.0'"
+    decimals = 2 if not round(v, 1) and round(v, 2) else 1
+    return f'{round(v, decimals) + 0.:+.{decimals}f}'.replace('-', '−')
 
 def points(interval # (mean, low, high)
           ) -> str: # Such as '−1.9 (−2.1 to −1.7)'
