@@ -131,6 +131,8 @@ def test_the_answer_has_a_column_for_each_set_of_images(tmp_path):
     worse, none = rows['rest of the design', 'Inception-v4, as printed → Inception-ResNet-v2 without additions']
     assert worse.startswith('+0.5 (') and worse.endswith('): higher') and none == '–'
     assert 'say otherwise: 107px, steep: 3; 75px, one: 1.' in table
+    few = cells(answer_table({'steep': steep}, QUESTIONS[1:3]))
+    assert [r[:2] for r in few[2:]] == [r[:2] for r in cells(table)[3:5]]  # only the questions that are asked
 
 
 @pytest.mark.parametrize('n', [2, 3, 5, 10])
