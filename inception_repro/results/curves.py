@@ -213,7 +213,7 @@ def curves_alt(runs, # `Run`s, or the folder of their records
     ends = [f'{network_label(m)} from {mid[0]:.3g} to {mid[-1]:.3g} %' for m, (_, _, mid, _) in bands.items()]
     x, chance = next(iter(bands.values()))[0], chance_error(sum(found.values(), []), metric)
     level = f' Chance level: {chance:g} %.' if chance else ''
-    return f"{metric_label(metric).capitalize()} error from epoch {x[0]:.1f} to {x[-1]:.1f}: {'; '.join(ends)}.{level}"
+    return f"{metric_label(metric).capitalize()} error from epoch {x[0]:g} to {x[-1]:g}: {'; '.join(ends)}.{level}"
 
 # %% ../../nbs/library/28_curves.ipynb #71e774a1
 def plot_errors(runs: list | str | Path, # `Run`s, or the folder of their records; other networks are left out
