@@ -30,7 +30,7 @@ ARMS = [('inception_v4', dict(shortcut=.2)), ('inception_v4', dict(shortcut=0)),
         ('inception_resnet_v2', dict(addition=False)), ('inception_resnet_v2', dict(projection_norm=True)),
         ('inception_resnet_v1', dict(scale=0))]
 arms = pytest.mark.parametrize('name, kwargs', ARMS, ids=str)
-few = pytest.mark.parametrize('name, kwargs', some(ARMS[0], ARMS[3], of=ARMS), ids=str)
+few = pytest.mark.parametrize('name, kwargs', some(ARMS[0], ARMS[3], ARMS[5], of=ARMS), ids=str)
 small = dict(num_classes=5, width=1/8)
 TINY = preset('demo', width=1/16, classes=3, per_class=22, valid_per_class=5, bs=16, epochs=1, evals=2)
 ENV = dict(commit=None, device='cpu', python='3', torch='2', fastai='2', inception_repro='0')
