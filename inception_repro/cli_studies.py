@@ -127,7 +127,7 @@ def shortcut(preset: Preset = 'demo',
 
 # %% ../nbs/library/73_study_commands.ipynb #2205c154
 def stability(seeds: option(int, 'Number of seeds of each setting. Some settings always have three.') = 1,
-              wide_steps: option(int, 'Training steps of a network at full width. Most others train for 200.') = 80,
+              wide_steps: option(int, 'Training steps of a network at full width. Most others train for 200.') = 200,
               draw: option(bool, 'Do not train; draw the records in --runs again.', '--draw') = False,
               runs: option(Path, 'Folder for the records: DATASET/TRIAL.json.') = Path('runs/stability'),
               out: option(Path, 'Folder for the figures and the verdicts.') = Path('stability'),

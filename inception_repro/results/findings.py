@@ -179,8 +179,9 @@ def _stable(records, dataset, keys, wide):
         yield row.verdict, f'stability/{dataset}: {row.numbers}', brief, row.runs
 
 # %% ../../nbs/library/38_findings.ipynb #23e2227c
-STABILITY = 'python -m inception_repro.results.stability --jobs 2'
-_OTHERS = f'{STABILITY} --data tiny-imagenet-200 --dataset tiny-imagenet-40 --classes 40'
+_RUN = 'python -m inception_repro.results.stability --jobs 2'
+STABILITY = f'{_RUN} --seeds 3'
+_OTHERS = f'{_RUN} --data tiny-imagenet-200 --dataset tiny-imagenet-40 --classes 40' # one seed
 
 def capped(whole, total):
     "The judgement `whole`, weakened if there are too few runs"

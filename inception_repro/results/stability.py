@@ -231,7 +231,7 @@ def draw_stability(folder, # Records of one dataset, `figures/runs/stability/<da
     return [*paths, atomic_write(Path(out)/'verdicts.md', verdicts(results)._repr_markdown_())]
 
 # %% ../../nbs/library/33_stability.ipynb #ee287b27
-def main(jobs: int = 1, draw: bool = False, limit: float = None, seeds: int = 1, wide_steps: int = 80,
+def main(jobs: int = 1, draw: bool = False, limit: float = None, seeds: int = 1, wide_steps: int = 200,
          runs: Path = Path('figures/runs/stability'), out: Path = Path('figures/stability'), data: str = None,
          dataset: str = 'fractals', classes: int = 10, device: str = 'cpu'):
     "Run §3.3's trials that have no record, JOBS at a time, for LIMIT minutes; then draw. With DRAW, only draw."

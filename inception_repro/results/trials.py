@@ -75,13 +75,13 @@ REMEDIES = dict(bn='sum'), dict(bn='branch'), dict(warm=1e-5), dict(warm=1e-3), 
 
 _LONG = {(.25, 1., .001): 2700, (.5, 1., .001): 500} # (width, scale, learning rate): steps
 
-def _at(width, scale=1., lr=.045, wide_steps=80, **kwargs):
+def _at(width, scale=1., lr=.045, wide_steps=200, **kwargs):
     "A trial that is as long as it needs to be, or as we can afford"
     few = wide_steps if width == 1 else 300 if lr == .01 else 200
     return Trial(width, scale, lr, **dict(steps=_LONG.get((width, scale, lr), few)) | kwargs)
 
 def trials(seeds=1, # At least so many seeds of each setting
-           wide_steps=80, # Steps at full width; 200 elsewhere
+           wide_steps=200, # Steps at full width
           ) -> list: # Of `Trial`s
     "The study, the most informative runs first"
     even = [_at(.25, s, clip=2., steps=750, evals=12, seed=i) for i in range(3) for s in (1., None)]
