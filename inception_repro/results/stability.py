@@ -117,7 +117,7 @@ def _scaling(results):
     there = [r for r in scaled if width_and_seed(r) in failing]
     lost, saved = len(_failing(scaled)) - len(_failing(there)), len(there) - len(_failing(there))
     yield _verdict('scaling down the residuals […] seemed to stabilize the training', scaled and plain + scaled,
-                   saved > lost and _share(there) >= .5, lost > saved,
+                   saved > lost and _share(there) > .5, lost > saved,
                    f'unscaled: {_describe(plain)}; scaled: {_describe(scaled)}'
                    + f'; scaled networks that fail unscaled: {count_outcomes(there)}' * (there != scaled),
                    saved > lost and _stable(there) >= .5)
@@ -134,11 +134,14 @@ def _reliable(results, scaled, there, failing):
     "Scaling against the other remedies"
     others = [r for r in select_runs(results, 'width', 'warm', 'bn') if r.trial.warm or r.trial.bn] + _lower(results)
     tried = [r for r in others if width_and_seed(r) in failing and not too_short(r, failing)]
+    widths = {r.trial.width for r in there} & {r.trial.width for r in tried}
+    there, tried = ([r for r in rs if r.trial.width in widths] for rs in (there, tried))
     more, both = _share(there) - _share(tried), there and tried
     runs = there + tried if both else scaled + others
     return _verdict('We found it much more reliable to just scale the residuals', scaled and others and runs,
                     both and more >= MARGIN, both and more <= -MARGIN,
-                    f'scaled: {count_outcomes(there)}; lower rate, warm-up, batch norm: {count_outcomes(tried)}')
+                    f'scaled, same widths: {count_outcomes(there)}; lower rate, warm-up, batch norm: '
+                    + count_outcomes(tried))
 
 # %% ../../nbs/library/33_stability.ipynb #77fa85be
 def _falling(results):
