@@ -164,8 +164,8 @@ _LINEAR = 10 # Up to so many points, the axis is linear, beyond it is logarithmi
 
 def _limits(found):
     "Limits of the axis: all means, and all intervals that are drawn"
-    shown = [v for d in found for v in (d.mean, *[d.low, d.high] * (d.arm in _SHADED))]
-    low, high = min(-_LINEAR, *map(np.nanmin, shown)), max(_LINEAR, *map(np.nanmax, shown))
+    shown = [v for d in found for v in (d.mean, *[d.low, d.high] * (d.arm in _SHADED and len(d.seeds) > 1))]
+    low, high = min(-_LINEAR, *map(np.min, shown)), max(_LINEAR, *map(np.max, shown))
     return 1.1 * low, 1.1 * high
 
 def _signed_axis(ax):
