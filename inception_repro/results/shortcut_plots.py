@@ -162,14 +162,11 @@ def _draw_lines(ax, bands, high, chance=None, shaded=None):
 _SHADED = 'as printed', # The bands of all variants would hide each other
 _LINEAR = 10 # Up to so many points, the axis is linear, beyond it is logarithmic (ours)
 
-def _limits(found):
-    "Limits of the axis: all means, and all intervals that are drawn"
+def _signed_axis(ax, found):
+    "An axis for differences of a few points and of many, with room for all means, and for all intervals that are drawn"
     shown = [v for d in found for v in (d.mean, *[d.low, d.high] * (d.arm in _SHADED and len(d.seeds) > 1))]
     low, high = min(-_LINEAR, *map(np.min, shown)), max(_LINEAR, *map(np.max, shown))
-    return 1.1 * low, 1.1 * high
-
-def _signed_axis(ax):
-    "An axis for differences of a few points and of many"
+    ax.set_ylim(1.1 * low, 1.1 * high)
     ax.set_yscale('symlog', linthresh=_LINEAR, linscale=1.6)
     ax.yaxis.set_major_locator(FixedLocator([-50, -20, -10, -5, 0, 5, 10, 20, 50]))
     ax.yaxis.set_minor_locator(NullLocator())
@@ -178,7 +175,7 @@ def _signed_axis(ax):
 # %% ../../nbs/library/35_shortcut_pictures.ipynb #d03dcbf3
 def plot_depth(folder, # With the records, or a `Study`
                models=large, # A network for each panel
-                 to=None, # Also write this file: .svg, .png or .pdf
+               to=None, # Also write this file: .svg, .png or .pdf
               ): # A matplotlib figure. Raises `ValueError` if no variant has a control
     "Error of each variant minus that of its own control without blocks; `depth_table` has the 95 % intervals of all"
     study = read_shortcut(folder)
@@ -195,9 +192,8 @@ def plot_depth(folder, # With the records, or a `Study`
     bands = {m: {d.arm: (d.epochs, d.low, d.mean, d.high) for d in found if d.model == m} for m in models}
     with style.context('default'):
         fig, (axs,) = _panels(map(network_label, models), text)
+        _signed_axis(axs[0], found) # the panels share it
         for ax, m in zip(axs, models):
-            _signed_axis(ax)
-            ax.set_ylim(*_limits(found))
             if bands[m]: _draw_lines(ax, {'without blocks': zero} | bands[m], 230, shaded=_SHADED)
             else: _empty(ax, 'no control yet')
         axs[0].set_ylabel('Error minus that of the control (percentage points)', color=INK)

@@ -23,7 +23,7 @@ from ..support.files import atomic_write, check_writable
 from ..support.tables import markdown_table
 
 # %% auto #0
-__all__ = ['RUNS', 'MARGIN', 'Verdict', 'weakened', 'Verdicts', 'verdicts', 'draw_stability', 'main']
+__all__ = ['RUNS', 'MARGIN', 'Verdict', 'weakened', 'ranged', 'Verdicts', 'verdicts', 'draw_stability', 'main']
 
 # %% ../../nbs/library/33_stability.ipynb #bfb9b959
 RUNS = 3 # Smallest number of runs for "confirmed" or "contradicted" (ours)
@@ -43,7 +43,9 @@ def weakened(verdict, # One of `VERDICTS`
     "The verdict that may be published: few runs do not confirm or contradict a sentence"
     return verdict if runs >= RUNS else {CONFIRMED: PARTLY, CONTRADICTED: NOT_OBSERVED}.get(verdict, verdict)
 
-def _span(values, form='{:g}'):
+def ranged(values, # Numbers
+           form='{:g}', # How each one is written
+          ) -> str:
     "'lowest to highest', or one value"
     return ' to '.join(dict.fromkeys(form.format(v) for v in (min(values), max(values))))
 
@@ -53,9 +55,9 @@ def _stable(rs): return 1 - len(_failing(rs)) / len(rs) if rs else 0.
 
 def _describe(rs):
     "Outcomes of runs, their zeros and errors"
-    wrong = f", top-1 error {_span(errors, '{:.0f}')} %" if (errors := final_errors(rs)) else ''
+    wrong = f", top-1 error {ranged(errors, '{:.0f}')} %" if (errors := final_errors(rs)) else ''
     if not rs: return count_outcomes(rs)
-    return f"{count_outcomes(rs)} ({_span([100 * late_median(r, 'zeros') for r in rs], '{:.1f} %')} zeros{wrong})"
+    return f"{count_outcomes(rs)} ({ranged([100 * late_median(r, 'zeros') for r in rs], '{:.1f} %')} zeros{wrong})"
 
 def _verdict(sentence, runs, seen, against, numbers, partly=False):
     "A row; `runs` is empty if the sentence was not tested"
@@ -71,7 +73,7 @@ def _wide(results):
     dead = [r for r in wide if outcome(r) == 'dead']
     steps, many, longest = sorted(map(death_step, dead)), 10_000, max((r.trial.steps for r in wide), default=0)
     most = max([np.nanmax(r['zeros']) for r in wide], default=0)
-    when = f'{100 * DEAD:.0f} % zeros first at step {_span(steps)}; ' if dead else ''
+    when = f'{100 * DEAD:.0f} % zeros first at step {ranged(steps)}; ' if dead else ''
     fewer = f'; fewer, down to {min(r.trial.filters for r in narrow)}: {_describe(narrow)}' if narrow else ''
     yield _verdict('if the number of filters exceeded 1000, the residual variants started to exhibit instabilities',
                    wide, _failing(wide) and narrow and not _failing(narrow), False,
@@ -197,7 +199,7 @@ def _about(results):
     return (f"{plural(ts, 'run')} of Inception-ResNet-v2 on {r['dataset']}, {r['classes']} classes, "
             f"{r['px']}×{r['px']} pixels, batch {r['bs']}; "
             f"the chance level is a top-1 error of {chance_level(results[0]):g} %. "
-            f'{_span([t.filters for t in ts])} filters, rates {_span([t.lr for t in ts])}, '
+            f'{ranged([t.filters for t in ts])} filters, rates {ranged([t.lr for t in ts])}, '
             f'up to {max(t.steps for t in ts):,} steps{more}. Dead: at least {100 * DEAD:.0f} % zeros, in the '
             f'median of the last quarter of the samples. '
             f'Learning: top-1 error at least {LEARNING_Z:g} standard deviations below '
