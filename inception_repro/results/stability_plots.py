@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import style
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..architecture.draw import write_picture
 from .plotting import GREY, INK, canvas, dataset_label, draw_chance, style_axes
@@ -222,7 +223,9 @@ def _curves(groups, series, text, labels, log=False, right=14):
     style_axes(ax, *labels)
     if log:
         ax.set_yscale('log')
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5))) # also where the axis has less than a decade
         ax.yaxis.set_major_formatter('{x:g}')
+        ax.yaxis.set_minor_formatter(NullFormatter())
     elif 'Share' in labels[1]: ax.set_ylim(-.02, 1.02)
     _legend(ax, columns)
     fig.alt = f"{labels[1]} against {labels[0].lower()}: {'; '.join(ends)}"
